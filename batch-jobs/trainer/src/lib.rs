@@ -1,0 +1,1 @@
+//! The training container: burn models, training loop, evaluation and ONNX export.

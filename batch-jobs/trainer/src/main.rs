@@ -1,0 +1,2 @@
+//! The training container.
+fn main() {}

@@ -1,0 +1,1 @@
+//! HTTP routers, wire mapping, error to status and authentication.

@@ -1,0 +1,2 @@
+//! The moola command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Domain, ports, in-memory adapters and conformance kits of moola.

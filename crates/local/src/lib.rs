@@ -1,0 +1,1 @@
+//! Embedded adapters: directory, redb, child processes, in-process events and schedules.

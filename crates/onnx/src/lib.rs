@@ -1,0 +1,1 @@
+//! Loads, checks and runs ONNX models with tract, and writes ONNX graphs.
