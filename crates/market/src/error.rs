@@ -1,0 +1,49 @@
+//! The error of this crate.
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What was wrong with the input.
+///
+/// Every message names the field, the value and what would be accepted.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value that is not accepted.
+    #[error("`{field}` is `{value}`, expected {expected}")]
+    Invalid {
+        /// Name of the field or parameter.
+        field: String,
+        /// The value as it was given.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// Something named that does not exist.
+    #[error("{what} `{name}` does not exist{hint}")]
+    Unknown {
+        /// Kind of the thing, such as `feature`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// Empty, or a suggestion that starts with a semicolon.
+        hint: String,
+    },
+    /// Too few bars for what was asked.
+    #[error("{what} needs {needed} bars, got {got}")]
+    TooShort {
+        /// What needed them.
+        what: String,
+        /// Bars needed.
+        needed: usize,
+        /// Bars given.
+        got: usize,
+    },
+}
+
+impl Error {
+    /// Makes an [`Error::Invalid`].
+    pub fn invalid(field: impl Into<String>, value: impl std::fmt::Display, expected: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), value: value.to_string(), expected: expected.into() }
+    }
+}
