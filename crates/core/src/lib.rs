@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows AWS, HTTP or the file system.
 
+pub mod contract;
 mod error;
 pub mod ports;
 pub mod stats;
