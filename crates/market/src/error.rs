@@ -1,5 +1,7 @@
 //! The error of this crate.
 
+use crate::validate::{RejectedRow, ValidationReport};
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -38,6 +40,18 @@ pub enum Error {
         needed: usize,
         /// Bars given.
         got: usize,
+    },
+    /// Rows that broke a rule, in strict mode.
+    #[error(
+        "`bars` has {} of {} rows that break a rule, expected none in strict mode; the first is line {}: {}",
+        rejected.len(), report.num_rows, rejected.first().map_or(0, |row| row.line),
+        rejected.first().map_or("", |row| row.reason.as_str())
+    )]
+    Rejected {
+        /// Everything that was found.
+        report: Box<ValidationReport>,
+        /// Every row that was rejected.
+        rejected: Vec<RejectedRow>,
     },
 }
 

@@ -4,6 +4,8 @@
 
 mod bars;
 mod error;
+pub mod read;
+pub mod validate;
 
 pub use bars::{Bar, Bars, Interval};
 pub use error::{Error, Result};
