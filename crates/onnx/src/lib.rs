@@ -1,1 +1,3 @@
 //! Loads, checks and runs ONNX models with tract, and writes ONNX graphs.
+
+pub mod writer;
