@@ -157,3 +157,9 @@ impl From<moola_market::Error> for Error {
         Self::new(kind, error.to_string())
     }
 }
+
+impl From<crate::stats::StatsError> for Error {
+    fn from(error: crate::stats::StatsError) -> Self {
+        Self::new(ErrorKind::Invalid, error.to_string())
+    }
+}

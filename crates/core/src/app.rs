@@ -1,0 +1,120 @@
+//! All services over one set of ports.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::dataset::Datasets;
+use crate::error::Result;
+use crate::gates::{GateConfig, Gates};
+use crate::monitor::{Monitor, MonitorConfig};
+use crate::ports::{Engine, Event, Ports, Schedule, ScheduleExpression};
+use crate::react::{DRIFT_CHECK_DUE, ReactConfig, Reactor};
+use crate::registry::Registry;
+use crate::serving::ServingConfig;
+use crate::training::{Training, TrainingConfig};
+
+/// What a user may turn: the tables of `moola.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Limits of training.
+    pub training: TrainingConfig,
+    /// Thresholds of the gates.
+    pub gates: GateConfig,
+    /// Drift.
+    pub monitor: MonitorConfig,
+    /// When drift is looked for; absent for never.
+    pub drift_schedule: DriftSchedule,
+    /// What happens by itself.
+    pub react: ReactConfig,
+    /// Serving and the prediction log.
+    pub serving: ServingConfig,
+}
+
+/// When drift is looked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DriftSchedule {
+    /// Whether it is looked for by itself.
+    pub enabled: bool,
+    /// When.
+    pub expression: ScheduleExpression,
+}
+
+impl Default for DriftSchedule {
+    fn default() -> Self {
+        Self { enabled: true, expression: ScheduleExpression::Rate { secs: 300 } }
+    }
+}
+
+/// The control plane: every service, without a transport.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The ports.
+    pub ports: Ports,
+    /// Datasets.
+    pub datasets: Datasets,
+    /// Models and versions.
+    pub registry: Registry,
+    /// Runs.
+    pub training: Training,
+    /// What a version must show.
+    pub gates: Gates,
+    /// Drift.
+    pub monitor: Monitor,
+    /// What happens by itself.
+    pub reactor: Reactor,
+    /// What the user turned.
+    pub settings: Arc<Settings>,
+}
+
+impl App {
+    /// Makes all services.
+    #[must_use]
+    pub fn new(ports: Ports, engines: Vec<Arc<dyn Engine>>, settings: Settings) -> Self {
+        let training = Training::new(ports.clone(), settings.training.clone());
+        let gates = Gates::new(ports.clone(), engines, settings.gates.clone());
+        let monitor = Monitor::new(ports.clone(), settings.monitor.clone());
+        let reactor =
+            Reactor::new(ports.clone(), training.clone(), gates.clone(), monitor.clone(), settings.react.clone());
+        Self {
+            datasets: Datasets::new(ports.clone()),
+            registry: Registry::new(ports.clone()),
+            training,
+            gates,
+            monitor,
+            reactor,
+            settings: Arc::new(settings),
+            ports,
+        }
+    }
+
+    /// Takes up what a crash interrupted, and sets the schedules; call it at start.
+    ///
+    /// # Errors
+    /// Those of the ports.
+    pub async fn start(&self) -> Result<()> {
+        self.ports.relay_outbox().await?;
+        self.training.resume().await?;
+        let schedule = Schedule {
+            name: "drift-check".into(),
+            expression: self.settings.drift_schedule.expression.clone(),
+            enabled: self.settings.drift_schedule.enabled,
+            event: Event {
+                id: String::new(),
+                source: "moola.schedule".into(),
+                detail_type: DRIFT_CHECK_DUE.into(),
+                time_ms: 0,
+                correlation_id: String::new(),
+                detail: json!({"version": 1}),
+            },
+        };
+        let unchanged = self.ports.schedules.list().await?.contains(&schedule);
+        if !unchanged {
+            self.ports.schedules.put(schedule).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,241 @@
+//! Drift of what a version sees and says, against what it was trained on.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::commit::{from_json_bytes, put, to_json_bytes};
+use crate::contract::{ModelManifest, Task, paths};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ports::{Condition, Key, Ports, PutMode, Query};
+use crate::registry::{Registry, Version};
+use crate::serving::log::{self, PredictionRecord};
+use crate::stats::{DriftConfig, DriftReport, Observations, ReferenceProfile, check_drift};
+
+/// How drift is looked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitorConfig {
+    /// Thresholds.
+    pub drift: DriftConfig,
+    /// How far back logged predictions are looked at.
+    pub window_secs: u64,
+    /// At most so many predictions, the most recent ones.
+    pub max_rows: usize,
+}
+
+impl Default for MonitorConfig {
+    fn default() -> Self {
+        Self { drift: DriftConfig::default(), window_secs: 24 * 3600, max_rows: 5000 }
+    }
+}
+
+/// The outcome of a drift check.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DriftCheck {
+    /// Its id.
+    pub check_id: String,
+    /// Registered model.
+    pub model: String,
+    /// The version.
+    pub version: u32,
+    /// Predictions looked at.
+    pub num_rows: usize,
+    /// Whether drift was found, in features or in predictions.
+    pub drifted: bool,
+    /// Share of the features that drifted.
+    pub drifted_share: f64,
+    /// The features that drifted most.
+    pub worst_columns: Vec<String>,
+    /// Whether the predictions drifted.
+    pub prediction_drifted: bool,
+    /// Accuracy on the predictions whose outcome is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// The blob that holds the whole report.
+    pub report: String,
+    /// When.
+    pub created_ms: i64,
+}
+
+/// Looks for drift.
+#[derive(Debug, Clone)]
+pub struct Monitor {
+    ports: Ports,
+    registry: Registry,
+    config: MonitorConfig,
+}
+
+impl Monitor {
+    /// Makes the service.
+    #[must_use]
+    pub fn new(ports: Ports, config: MonitorConfig) -> Self {
+        let registry = Registry::new(ports.clone());
+        Self { ports, registry, config }
+    }
+
+    /// Compares the logged predictions of a version (a number, an alias, `production`) with its training. Where drift is
+    /// found, `Drift Detected` is published.
+    ///
+    /// # Errors
+    /// `NotFound`; `Refused` where too few predictions were logged, or the version has no reference.
+    pub async fn check(&self, model: &str, reference: &str, correlation_id: &str) -> Result<(DriftCheck, DriftReport)> {
+        let version = self.registry.resolve(model, reference).await?;
+        let now_ms = self.ports.clock.now_ms();
+        let since_ms = now_ms - i64::try_from(self.config.window_secs).unwrap_or(i64::MAX / 2000) * 1000;
+        let mut records = log::read(&self.ports, model, since_ms, self.config.max_rows).await?;
+        records.retain(|record| record.version == version.version);
+        let (manifest, profile) = self.reference(&version).await?;
+        if records.len() < self.config.drift.min_rows {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "model version `{model}/{}` has {} logged predictions in the last {} s, a drift check needs {}",
+                    version.version,
+                    records.len(),
+                    self.config.window_secs,
+                    self.config.drift.min_rows
+                ),
+            ));
+        }
+        let accuracy = log::accuracy(&self.ports, model, since_ms, &records).await?;
+        let num_rows = records.len();
+        let config = self.config.drift.clone();
+        let report = tokio::task::spawn_blocking(move || compare(&manifest, &profile, &records, &config))
+            .await
+            .map_err(|e| Error::internal("checking drift").with_source(e))??;
+        let check_id = self.ports.ids.new_id();
+        let key = format!("drift/{model}/{check_id}.json");
+        self.ports.blobs.put(&key, to_json_bytes(&report)?, PutMode::Create).await?;
+        let check = DriftCheck {
+            check_id: check_id.clone(),
+            model: model.into(),
+            version: version.version,
+            num_rows,
+            drifted: report.dataset_drifted || report.prediction_drifted,
+            drifted_share: report.drifted_share,
+            worst_columns: report.worst_columns.clone(),
+            prediction_drifted: report.prediction_drifted,
+            accuracy,
+            report: key,
+            created_ms: now_ms,
+        };
+        let detail = json!({
+            "model": model, "model_version": version.version, "check_id": check_id, "num_rows": num_rows,
+            "drifted_share": check.drifted_share, "worst_columns": check.worst_columns,
+            "prediction_drifted": check.prediction_drifted,
+        });
+        let kind = if check.drifted { "Drift Detected" } else { "Drift Not Detected" };
+        let event = self.ports.event(kind, correlation_id, detail);
+        let write = put(Key::new(format!("drift/{model}"), &check_id), &check, Condition::Absent)?;
+        self.ports.commit(vec![write], vec![event]).await?;
+        Ok((check, report))
+    }
+
+    /// Checks the version in production of every model; a model with too few predictions is passed over.
+    ///
+    /// # Errors
+    /// Those of the ports.
+    pub async fn check_all(&self, correlation_id: &str) -> Result<Vec<DriftCheck>> {
+        let mut checks = Vec::new();
+        for route in self.registry.routes().await? {
+            if route.version.is_none() {
+                continue;
+            }
+            match self.check(&route.model, "production", &format!("{correlation_id}-{}", route.model)).await {
+                Ok((check, _)) => checks.push(check),
+                Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {
+                    tracing::info!(model = route.model, reason = error.chain(), "no drift check");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(checks)
+    }
+
+    /// Checks of a model, the newest first.
+    ///
+    /// # Errors
+    /// Those of the table.
+    pub async fn checks(&self, model: &str, limit: usize) -> Result<Vec<DriftCheck>> {
+        self.registry.model(model).await?;
+        let mut query = Query::prefix(format!("drift/{model}"), "");
+        query.descending = true;
+        self.ports.read_all(query, limit).await
+    }
+
+    /// The whole report of a check.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the blobs.
+    pub async fn report(&self, model: &str, check_id: &str) -> Result<DriftReport> {
+        let read = self.ports.read::<DriftCheck>(&Key::new(format!("drift/{model}"), check_id)).await?;
+        let (check, _) = read.ok_or_else(|| Error::not_found("drift check", check_id))?;
+        from_json_bytes(&check.report, &self.ports.blobs.get(&check.report).await?)
+    }
+
+    async fn reference(&self, version: &Version) -> Result<(ModelManifest, ReferenceProfile)> {
+        let package = version.package(&*self.ports.blobs, &*self.ports.signer).await?;
+        if !package.manifest.files.contains_key(paths::REFERENCE) {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("model version `{}/{}` has no `reference.json`, so drift cannot be told", version.model, version.version),
+            ));
+        }
+        let bytes = package.file(&*self.ports.blobs, paths::REFERENCE).await?;
+        let profile: ReferenceProfile = from_json_bytes(paths::REFERENCE, &bytes)?;
+        profile.validate()?;
+        Ok((package.manifest, profile))
+    }
+}
+
+/// Compares logged predictions with the reference, in the reference's columns: the feature set's names for the features,
+/// the classes' names (or `prediction`) for the predictions.
+fn compare(
+    manifest: &ModelManifest,
+    profile: &ReferenceProfile,
+    records: &[PredictionRecord],
+    config: &DriftConfig,
+) -> Result<DriftReport> {
+    // Oldest first: the order of time is what tells how much neighbours depend on one another.
+    let mut records: Vec<&PredictionRecord> = records.iter().collect();
+    records.sort_by_key(|record| record.time_ms);
+    let names: Vec<String> = manifest
+        .feature_set
+        .as_ref()
+        .map(|set| set.features().iter().map(|feature| feature.name.to_owned()).collect())
+        .unwrap_or_default();
+    let features = names.into_iter().enumerate().map(|(index, name)| {
+        let value = |record: &&PredictionRecord| record.features.get(index).copied().flatten().unwrap_or(f64::NAN);
+        (name, records.iter().map(value).collect())
+    });
+    let features: Vec<(String, Vec<f64>)> = features.collect();
+    let (predictions, classes) = match manifest.task {
+        Task::Classification => {
+            let columns = manifest.classes.iter().enumerate().map(|(index, name)| {
+                let value = |record: &&PredictionRecord| record.outputs.get(index).copied().unwrap_or(f64::NAN);
+                (name.clone(), records.iter().map(value).collect())
+            });
+            let predicted: Vec<usize> = records.iter().map(|record| record.best_class().unwrap_or(0)).collect();
+            (columns.collect::<Vec<_>>(), Some((predicted, manifest.classes.len())))
+        }
+        Task::Regression => {
+            let values = records.iter().map(|record| record.outputs.first().copied().unwrap_or(f64::NAN)).collect();
+            (vec![("prediction".to_owned(), values)], None)
+        }
+    };
+    let observations = Observations {
+        features: &features,
+        predictions: &predictions,
+        predicted_classes: classes.as_ref().map(|(predicted, count)| (predicted.as_slice(), *count)),
+    };
+    Ok(check_drift(profile, &observations, config)?)
+}
+
+/// Main numbers of a report by column, for lists and pictures.
+#[must_use]
+pub fn psi_by_column(report: &DriftReport) -> BTreeMap<String, f64> {
+    let psi = |column: &crate::stats::drift::ColumnDrift| Some((column.name.clone(), column.statistics.as_ref()?.psi));
+    report.columns.iter().filter_map(psi).collect()
+}

@@ -1,0 +1,190 @@
+//! What happens by itself: a finished job becomes a version, a version is judged and promoted, drift starts a retrain.
+//!
+//! Every reaction may come twice or out of order, so every one can be repeated: a run registers one version, a version is
+//! judged once per registration, a retrain's run id is made of the event's id.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::commit::{put, unchanged};
+use crate::contract::TrainingSpec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::gates::Gates;
+use crate::monitor::Monitor;
+use crate::ports::{Event, EventHandler, Key, Ports};
+use crate::registry::{Decision, Registry, Stage};
+use crate::training::{TrainRequest, Training};
+
+/// The event that makes the monitor look at every model in production.
+pub const DRIFT_CHECK_DUE: &str = "Drift Check Due";
+
+/// What happens by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReactConfig {
+    /// Whether drift starts a retrain.
+    pub retrain_on_drift: bool,
+    /// At most one retrain of a model in this time.
+    pub cooldown_secs: u64,
+}
+
+impl Default for ReactConfig {
+    fn default() -> Self {
+        Self { retrain_on_drift: true, cooldown_secs: 6 * 3600 }
+    }
+}
+
+/// Reacts to events.
+#[derive(Debug, Clone)]
+pub struct Reactor {
+    ports: Ports,
+    registry: Registry,
+    training: Training,
+    gates: Gates,
+    monitor: Monitor,
+    config: ReactConfig,
+}
+
+/// When a model was last retrained by itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cooldown {
+    event_id: String,
+    started_ms: i64,
+}
+
+fn text<'a>(detail: &'a Value, field: &str) -> Result<&'a str> {
+    detail[field].as_str().ok_or_else(|| Error::invalid(&format!("detail.{field}"), &detail[field], "a text"))
+}
+
+fn number(detail: &Value, field: &str) -> Result<u32> {
+    let number = detail[field].as_u64().and_then(|n| u32::try_from(n).ok());
+    number.ok_or_else(|| Error::invalid(&format!("detail.{field}"), &detail[field], "a version number"))
+}
+
+impl Reactor {
+    /// Makes the reactor.
+    #[must_use]
+    pub fn new(ports: Ports, training: Training, gates: Gates, monitor: Monitor, config: ReactConfig) -> Self {
+        let registry = Registry::new(ports.clone());
+        Self { ports, registry, training, gates, monitor, config }
+    }
+
+    async fn on_registered(&self, event: &Event) -> Result<()> {
+        let (model, version) = (text(&event.detail, "model")?, number(&event.detail, "model_version")?);
+        let record = self.registry.version(model, version).await?;
+        if record.gates.is_some() && record.stage == Stage::Production {
+            return Ok(());
+        }
+        let report = self.gates.judge(model, version).await?;
+        if !record.auto_promote {
+            return Ok(());
+        }
+        if !report.passed {
+            info!(model, version, "not promoted: a gate failed");
+            return Ok(());
+        }
+        let decision = Decision {
+            actor: "moola".into(),
+            reason: "passed the gates".into(),
+            correlation_id: Some(event.correlation_id.clone()),
+        };
+        for (from, to) in [(Stage::None, Stage::Staging), (Stage::Staging, Stage::Production)] {
+            if self.registry.version(model, version).await?.stage != from {
+                continue;
+            }
+            match self.registry.transition(model, version, to, &decision).await {
+                Ok(_) => {}
+                // Somebody decided otherwise meanwhile, or another version was faster: theirs stands.
+                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Refused) => {
+                    warn!(model, version, reason = error.chain(), "not promoted");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_drift(&self, event: &Event) -> Result<()> {
+        let (model, version) = (text(&event.detail, "model")?, number(&event.detail, "model_version")?);
+        if !self.config.retrain_on_drift {
+            return Ok(());
+        }
+        let now_ms = self.ports.clock.now_ms();
+        let key = Key::new("cooldown", model);
+        let last = self.ports.read::<Cooldown>(&key).await?;
+        let cooldown_ms = i64::try_from(self.config.cooldown_secs).unwrap_or(i64::MAX / 2000) * 1000;
+        let revision = match &last {
+            Some((last, _)) if last.event_id == event.id => None,
+            Some((last, _)) if now_ms - last.started_ms < cooldown_ms => {
+                info!(model, version, "no retrain: the last one is too recent");
+                let detail = json!({"model": model, "model_version": version, "reason": "cool-down",
+                    "last_started_ms": last.started_ms, "cooldown_secs": self.config.cooldown_secs});
+                let skipped = self.ports.event("Retrain Skipped", &event.correlation_id, detail);
+                return self.ports.events.publish(vec![skipped]).await;
+            }
+            Some((_, revision)) => Some(Some(*revision)),
+            None => Some(None),
+        };
+        let record = self.registry.version(model, version).await?;
+        let Some(run_id) = &record.lineage.run_id else {
+            warn!(model, version, "drift in a version that was not trained here: nothing to retrain");
+            return Ok(());
+        };
+        if let Some(revision) = revision {
+            let claim = Cooldown { event_id: event.id.clone(), started_ms: now_ms };
+            let requested = self.ports.event(
+                "Retrain Requested",
+                &event.correlation_id,
+                json!({"model": model, "model_version": version, "trigger": "drift"}),
+            );
+            match self.ports.commit(vec![put(key, &claim, unchanged(revision))?], vec![requested]).await {
+                Ok(()) => {}
+                // Another event of the same drift was faster.
+                Err(error) if error.kind() == ErrorKind::Conflict => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        let spec = self.training.spec(run_id).await?;
+        let request = retrain_request(spec);
+        let run_id = format!("retrain-{}", event.id);
+        match self.training.start_as(run_id, request, "drift", &event.correlation_id).await {
+            Ok(run) => {
+                info!(model, run_id = run.run_id, "retrain started");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The same training on the newest version of the dataset.
+fn retrain_request(spec: TrainingSpec) -> TrainRequest {
+    TrainRequest {
+        model_name: spec.model_name,
+        dataset: spec.dataset.name,
+        label: spec.label,
+        window: spec.window,
+        split: spec.split,
+        model: spec.model,
+        optimizer: spec.optimizer,
+        resources: spec.resources,
+        seed: Some(spec.seed),
+        auto_promote: true,
+    }
+}
+
+#[async_trait]
+impl EventHandler for Reactor {
+    async fn handle(&self, event: &Event) -> Result<()> {
+        match (event.source.as_str(), event.detail_type.as_str()) {
+            ("aws.batch", "Batch Job State Change") => self.training.on_job_event(&event.detail).await,
+            ("moola", "Model Version Registered") => self.on_registered(event).await,
+            ("moola", "Drift Detected") => self.on_drift(event).await,
+            (_, DRIFT_CHECK_DUE) => self.monitor.check_all(&event.correlation_id).await.map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,570 @@
+//! Runs: from a request over a job to a version in the registry.
+
+use std::collections::BTreeMap;
+
+use moola_market::labels::LabelSpec;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use crate::commit::{from_json_bytes, put, to_json_bytes};
+use crate::contract::{
+    DatasetRef, FORMAT_VERSION, FoldMetrics, Lineage, ModelSpec, OptimizerSpec, Progress, ResourceSpec, RunOutcome,
+    RunResult, SplitSpec, TrainingSpec, WindowSpec, paths,
+};
+use crate::dataset::Datasets;
+use crate::error::{Error, ErrorKind, Result};
+use crate::names::check_name;
+use crate::ports::{Condition, JobId, JobRequest, JobStatus, Key, Ports, PutMode, Query};
+use crate::registry::{NewVersion, Registry, Version};
+
+/// Asks for a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainRequest {
+    /// Registered model that the result becomes a version of; created where it does not exist.
+    pub model_name: String,
+    /// Dataset: `name` for its latest version, or `name@version`.
+    pub dataset: String,
+    /// What is predicted.
+    pub label: LabelSpec,
+    /// Which samples.
+    #[serde(default)]
+    pub window: WindowSpec,
+    /// Which of them train, validate and test.
+    #[serde(default)]
+    pub split: SplitSpec,
+    /// Which model.
+    #[serde(default)]
+    pub model: ModelSpec,
+    /// How it is fitted.
+    #[serde(default)]
+    pub optimizer: OptimizerSpec,
+    /// What it may use.
+    #[serde(default)]
+    pub resources: ResourceSpec,
+    /// Seeds every random choice.
+    #[serde(default)]
+    pub seed: Option<u64>,
+    /// Whether the version is promoted to production as soon as it passes the gates.
+    #[serde(default)]
+    pub auto_promote: bool,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Waits for a place.
+    Pending,
+    /// Trains.
+    Running,
+    /// A model was trained and registered.
+    Completed,
+    /// It failed.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// Whether nothing follows.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What is known about a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Its id.
+    pub run_id: String,
+    /// Registered model that it is for.
+    pub model_name: String,
+    /// `name@version` of the dataset.
+    pub dataset: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Why, where it did not complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The job that runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<JobId>,
+    /// The version that it became.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_version: Option<u32>,
+    /// What started it: `request`, `drift`, `schedule`.
+    pub trigger: String,
+    /// Whether the version is promoted as soon as it passes the gates.
+    pub auto_promote: bool,
+    /// Main metrics on the test fold, by name.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, f64>,
+    /// Ties it to what caused it.
+    pub correlation_id: String,
+    /// When it was asked for.
+    pub created_ms: i64,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<i64>,
+}
+
+/// Limits of training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingConfig {
+    /// Runs that may wait or run at a time.
+    pub max_active_runs: usize,
+    /// Least number of bars.
+    pub min_bars: usize,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self { max_active_runs: 64, min_bars: 1000 }
+    }
+}
+
+/// Name of the job definition that runs the trainer.
+pub const TRAINER: &str = "trainer";
+
+/// Runs of training.
+#[derive(Debug, Clone)]
+pub struct Training {
+    ports: Ports,
+    datasets: Datasets,
+    registry: Registry,
+    config: TrainingConfig,
+}
+
+fn run_key(run_id: &str) -> Key {
+    Key::new("runs", run_id)
+}
+
+impl Training {
+    /// Makes the service.
+    #[must_use]
+    pub fn new(ports: Ports, config: TrainingConfig) -> Self {
+        let (datasets, registry) = (Datasets::new(ports.clone()), Registry::new(ports.clone()));
+        Self { ports, datasets, registry, config }
+    }
+
+    /// Starts a run that a user asked for.
+    ///
+    /// # Errors
+    /// `Invalid` with the field, `NotFound` for the dataset, `Refused` where too many runs are active or there are too few
+    /// bars.
+    pub async fn start(&self, request: TrainRequest) -> Result<Run> {
+        let run_id = self.ports.ids.new_id();
+        self.start_as(run_id.clone(), request, "request", &run_id).await
+    }
+
+    /// Starts a run under an id that the caller chose: starting the same id again returns the run that exists.
+    ///
+    /// # Errors
+    /// As [`Training::start`].
+    pub async fn start_as(
+        &self,
+        run_id: String,
+        request: TrainRequest,
+        trigger: &str,
+        correlation_id: &str,
+    ) -> Result<Run> {
+        check_name("run_id", &run_id)?;
+        check_name("model_name", &request.model_name)?;
+        if let Some((run, _)) = self.ports.read::<Run>(&run_key(&run_id)).await? {
+            return self.submit(run).await;
+        }
+        let (name, version) = match request.dataset.split_once('@') {
+            Some((name, version)) => (name, Some(version)),
+            None => (request.dataset.as_str(), None),
+        };
+        let dataset = self.datasets.get(name, version).await?;
+        if dataset.num_rows < self.config.min_bars as u64 {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("dataset `{}` has {} bars, training needs {}", request.dataset, dataset.num_rows, self.config.min_bars),
+            ));
+        }
+        let active = self.list(usize::MAX).await?.iter().filter(|run| !run.status.is_final()).count();
+        if active >= self.config.max_active_runs {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!("{active} runs are active, at most {} may be", self.config.max_active_runs),
+            )
+            .with_hint("wait for one to end, or cancel one with `moola jobs cancel`"));
+        }
+        let spec = TrainingSpec {
+            format_version: FORMAT_VERSION,
+            run_id: run_id.clone(),
+            model_name: request.model_name.clone(),
+            dataset: DatasetRef {
+                name: dataset.name.clone(),
+                version: dataset.version.clone(),
+                sha256: dataset.sha256.clone(),
+                symbol: dataset.symbol.clone(),
+                interval: dataset.interval,
+            },
+            window: request.window,
+            label: request.label,
+            split: request.split,
+            model: request.model,
+            optimizer: request.optimizer,
+            resources: request.resources,
+            seed: request.seed.unwrap_or(1337),
+            correlation_id: Some(correlation_id.to_owned()),
+        };
+        spec.validate()?;
+        if !spec.window.feature_set.is_empty() {
+            let set = moola_market::features::FeatureSet::builtin(&spec.window.feature_set)?;
+            if set.needs_volume() && !dataset.has_volume {
+                return Err(Error::invalid(
+                    "window.feature_set",
+                    &spec.window.feature_set,
+                    format!("a set without volume features, since dataset `{}` has no volume", dataset.name),
+                ));
+            }
+        }
+        let run = Run {
+            run_id: run_id.clone(),
+            model_name: request.model_name,
+            dataset: format!("{}@{}", dataset.name, dataset.version),
+            status: RunStatus::Pending,
+            reason: None,
+            job_id: None,
+            model_version: None,
+            trigger: trigger.into(),
+            auto_promote: request.auto_promote,
+            metrics: BTreeMap::new(),
+            correlation_id: correlation_id.into(),
+            created_ms: self.ports.clock.now_ms(),
+            ended_ms: None,
+        };
+        let spec_key = paths::run(&run_id, paths::SPEC);
+        self.ports.blobs.put(&spec_key, to_json_bytes(&spec)?, PutMode::Overwrite).await?;
+        let event = self.ports.event(
+            "Run Requested",
+            correlation_id,
+            json!({"run_id": run_id, "model": run.model_name, "dataset": run.dataset, "trigger": trigger}),
+        );
+        let write = put(run_key(&run_id), &run, Condition::Absent)?;
+        match self.ports.commit(vec![write], vec![event]).await {
+            Ok(()) => self.submit(run).await,
+            Err(error) if error.kind() == ErrorKind::Conflict => self.submit(self.get(&run_id).await?).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Hands a run to the jobs, unless that was done.
+    async fn submit(&self, run: Run) -> Result<Run> {
+        if run.job_id.is_some() || run.status.is_final() {
+            return Ok(run);
+        }
+        let spec_key = paths::run(&run.run_id, paths::SPEC);
+        let spec: TrainingSpec = from_json_bytes(&spec_key, &self.ports.blobs.get(&spec_key).await?)?;
+        let job = JobRequest {
+            name: format!("train-{}", run.run_id.replace('.', "-")),
+            definition: TRAINER.into(),
+            queue: spec.resources.queue,
+            args: vec![self.ports.blobs.url(&spec_key)],
+            environment: BTreeMap::new(),
+            array_size: None,
+            attempts: spec.resources.attempts,
+            timeout_secs: spec.resources.timeout_secs,
+            tags: BTreeMap::from([("run_id".into(), run.run_id.clone())]),
+        };
+        let job_id = self.ports.jobs.submit(job).await?;
+        info!(run_id = run.run_id, %job_id, "run submitted");
+        // An event of the job may have been faster; only the id is added.
+        self.update(&run.run_id, |run| run.job_id = Some(job_id.clone())).await
+    }
+
+    /// Submits what a crash left between being recorded and being submitted; finishes what ended unnoticed.
+    ///
+    /// # Errors
+    /// Those of the ports.
+    pub async fn resume(&self) -> Result<()> {
+        for run in self.list(usize::MAX).await? {
+            if run.status.is_final() {
+                continue;
+            }
+            match &run.job_id {
+                None => {
+                    self.submit(run).await?;
+                }
+                Some(job_id) => {
+                    let job = self.ports.jobs.describe(job_id).await?;
+                    self.on_job_status(&run.run_id, job.status, job.status_reason.as_deref()).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs, the newest first.
+    ///
+    /// # Errors
+    /// Those of the table.
+    pub async fn list(&self, limit: usize) -> Result<Vec<Run>> {
+        let mut query = Query::prefix("runs", "");
+        query.descending = true;
+        self.ports.read_all(query, limit).await
+    }
+
+    /// A run.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the table.
+    pub async fn get(&self, run_id: &str) -> Result<Run> {
+        let run = self.ports.read::<Run>(&run_key(run_id)).await?;
+        run.map(|(run, _)| run)
+            .ok_or_else(|| Error::not_found("run", run_id).with_hint("`moola runs list` shows those that exist"))
+    }
+
+    /// What a run was told to do.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the blobs.
+    pub async fn spec(&self, run_id: &str) -> Result<TrainingSpec> {
+        self.get(run_id).await?;
+        let key = paths::run(run_id, paths::SPEC);
+        from_json_bytes(&key, &self.ports.blobs.get(&key).await?)
+    }
+
+    /// How a run ended; `None` where it did not yet.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the blobs.
+    pub async fn result(&self, run_id: &str) -> Result<Option<RunResult>> {
+        self.get(run_id).await?;
+        let key = paths::run(run_id, paths::RESULT);
+        match self.ports.blobs.get(&key).await {
+            Ok(bytes) => Ok(Some(from_json_bytes(&key, &bytes)?)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a run reported so far, in order.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`; those of the blobs.
+    pub async fn progress(&self, run_id: &str) -> Result<Vec<Progress>> {
+        self.get(run_id).await?;
+        let prefix = paths::run(run_id, "progress/");
+        let mut records = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.ports.blobs.list(&prefix, after.as_deref(), 1000).await?;
+            for blob in page.blobs {
+                let bytes = self.ports.blobs.get(&blob.key).await?;
+                for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                    records.push(from_json_bytes(&blob.key, line)?);
+                }
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(records),
+            }
+        }
+    }
+
+    /// Cancels a run; what has ended stays as it is.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the jobs.
+    pub async fn cancel(&self, run_id: &str, reason: &str) -> Result<Run> {
+        let run = self.get(run_id).await?;
+        if run.status.is_final() {
+            return Ok(run);
+        }
+        let run = self.finish(run_id, RunStatus::Cancelled, Some(reason.to_owned())).await?;
+        if let Some(job_id) = &run.job_id {
+            self.ports.jobs.cancel(job_id, reason).await?;
+        }
+        Ok(run)
+    }
+
+    /// Takes notice of a `Batch Job State Change`.
+    ///
+    /// # Errors
+    /// Those of the ports and of [`Registry::register`].
+    pub async fn on_job_event(&self, detail: &Value) -> Result<()> {
+        let Some(run_id) = detail.pointer("/tags/run_id").and_then(Value::as_str) else { return Ok(()) };
+        let status = detail.get("status").cloned().unwrap_or_default();
+        let status: JobStatus = serde_json::from_value(status)
+            .map_err(|e| Error::invalid("detail.status", &detail["status"], "a status of AWS Batch").with_source(e))?;
+        self.on_job_status(run_id, status, detail.get("statusReason").and_then(Value::as_str)).await
+    }
+
+    async fn on_job_status(&self, run_id: &str, status: JobStatus, reason: Option<&str>) -> Result<()> {
+        let run = match self.get(run_id).await {
+            Ok(run) => run,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                warn!(run_id, "a job of a run that is not recorded");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if run.status.is_final() {
+            return Ok(());
+        }
+        match status {
+            JobStatus::Running | JobStatus::Starting => {
+                self.update(run_id, |run| {
+                    if run.status == RunStatus::Pending {
+                        run.status = RunStatus::Running;
+                    }
+                })
+                .await?;
+            }
+            JobStatus::Succeeded => match self.result(run_id).await? {
+                Some(RunResult { outcome: RunOutcome::Failed { reason }, .. }) => {
+                    self.finish(run_id, RunStatus::Failed, Some(reason)).await?;
+                }
+                Some(result) => {
+                    self.complete(&run, result).await?;
+                }
+                None => {
+                    let reason = "the job succeeded without a result".to_owned();
+                    self.finish(run_id, RunStatus::Failed, Some(reason)).await?;
+                }
+            },
+            JobStatus::Failed => {
+                let said = match self.result(run_id).await? {
+                    Some(RunResult { outcome: RunOutcome::Failed { reason }, .. }) => Some(reason),
+                    _ => None,
+                };
+                let reason = said.or_else(|| reason.map(str::to_owned));
+                self.finish(run_id, RunStatus::Failed, reason).await?;
+            }
+            JobStatus::Submitted | JobStatus::Runnable => {}
+        }
+        Ok(())
+    }
+
+    /// Makes a version of a finished run.
+    async fn complete(&self, run: &Run, result: RunResult) -> Result<Version> {
+        let Some(model) = result.model else {
+            let reason = "the result has no model".to_owned();
+            self.finish(&run.run_id, RunStatus::Failed, Some(reason.clone())).await?;
+            return Err(Error::corrupt(format!("run `{}`: {reason}", run.run_id)));
+        };
+        let spec = self.spec(&run.run_id).await?;
+        let mut files = BTreeMap::new();
+        for name in [paths::MODEL_ONNX, paths::REFERENCE, paths::METRICS] {
+            let bytes = self.ports.blobs.get(&paths::run(&run.run_id, &format!("artifacts/{name}"))).await?;
+            files.insert(name.to_owned(), bytes);
+        }
+        let dataset = self.datasets.get(&spec.dataset.name, Some(&spec.dataset.version)).await?;
+        let serving = match self.registry.resolve(&run.model_name, "production").await {
+            Ok(version) => Some(version.version),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let output = model.outputs.into_iter().next();
+        let output = output.ok_or_else(|| Error::corrupt(format!("run `{}` has a model without outputs", run.run_id)))?;
+        let metrics = result.metrics.as_ref().map(main_metrics).unwrap_or_default();
+        let version = self
+            .registry
+            .register(NewVersion {
+                model: run.model_name.clone(),
+                source: format!("run/{}", run.run_id),
+                task: model.task,
+                inputs: model.inputs,
+                output,
+                classes: model.classes,
+                window_bars: model.window_bars,
+                feature_set: model.feature_set,
+                evaluation: Some(spec),
+                files,
+                engine: "native".into(),
+                lineage: Lineage {
+                    run_id: Some(run.run_id.clone()),
+                    dataset: Some(run.dataset.clone()),
+                    source_sha256: Some(dataset.source.sha256.clone()),
+                    code_version: Some(result.code_version),
+                    parent_version: serving,
+                    producer: Some("moola-trainer".into()),
+                },
+                metrics: metrics.clone(),
+                correlation_id: run.correlation_id.clone(),
+                auto_promote: run.auto_promote,
+            })
+            .await?;
+        let now_ms = self.ports.clock.now_ms();
+        self.update(&run.run_id, |run| {
+            if !run.status.is_final() {
+                run.status = RunStatus::Completed;
+                run.ended_ms = Some(now_ms);
+            }
+            run.model_version = Some(version.version);
+            run.metrics.clone_from(&metrics);
+        })
+        .await?;
+        info!(run_id = run.run_id, model = run.model_name, version = version.version, "run completed");
+        Ok(version)
+    }
+
+    async fn finish(&self, run_id: &str, status: RunStatus, reason: Option<String>) -> Result<Run> {
+        let now_ms = self.ports.clock.now_ms();
+        let run = self
+            .update(run_id, |run| {
+                if !run.status.is_final() {
+                    run.status = status;
+                    run.reason.clone_from(&reason);
+                    run.ended_ms = Some(now_ms);
+                }
+            })
+            .await?;
+        let detail = json!({"run_id": run_id, "model": run.model_name, "status": run.status, "reason": run.reason});
+        let event = self.ports.event("Run Ended", &run.correlation_id, detail);
+        self.ports.events.publish(vec![event]).await?;
+        Ok(run)
+    }
+
+    async fn update(&self, run_id: &str, change: impl Fn(&mut Run) + Send) -> Result<Run> {
+        let key = run_key(run_id);
+        loop {
+            let read = self.ports.read::<Run>(&key).await?;
+            let (mut run, revision) = read.ok_or_else(|| Error::not_found("run", run_id))?;
+            change(&mut run);
+            match self.ports.table.write(vec![put(key.clone(), &run, Condition::Revision(revision))?]).await {
+                Ok(()) => return Ok(run),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The metrics that lists show: those of the model on the test fold, and of the best baseline.
+fn main_metrics(metrics: &FoldMetrics) -> BTreeMap<String, f64> {
+    let mut main = BTreeMap::new();
+    match metrics {
+        FoldMetrics::Classification { test, baselines, .. } => {
+            main.insert("accuracy".into(), test.accuracy);
+            main.insert("macro_f1".into(), test.macro_f1);
+            main.insert("log_loss".into(), test.log_loss);
+            main.insert("calibration_error".into(), test.expected_calibration_error);
+            if let Some(best) = baselines.values().map(|b| b.log_loss).min_by(f64::total_cmp) {
+                main.insert("baseline_log_loss".into(), best);
+            }
+            if let Some(best) = baselines.values().map(|b| b.accuracy).max_by(f64::total_cmp) {
+                main.insert("baseline_accuracy".into(), best);
+            }
+        }
+        FoldMetrics::Regression { test, baselines, .. } => {
+            main.insert("mse".into(), test.mse);
+            main.extend(test.r2.map(|value| ("r2".to_owned(), value)));
+            main.extend(test.directional_accuracy.map(|value| ("directional_accuracy".to_owned(), value)));
+            if let Some(best) = baselines.values().map(|b| b.mse).min_by(f64::total_cmp) {
+                main.insert("baseline_mse".into(), best);
+            }
+        }
+    }
+    main.retain(|_, value| value.is_finite());
+    main
+}
