@@ -1,0 +1,50 @@
+//! Drift of features and predictions against what training saw.
+//!
+//! A [`ReferenceProfile`] is built once at training and stored with the model; [`check_drift`] compares a window of
+//! current rows with it. A column has drifted only if the difference is both **significant** and **large**:
+//!
+//! - significant: the Kolmogorov-Smirnov p-value, corrected for the number of columns, is below `p_value`. The sample
+//!   sizes in it are effective ones ([`effective_sample_size`]), because rows from overlapping windows repeat each
+//!   other and the plain test would take that for evidence;
+//! - large: the population stability index (PSI) is at least `psi_threshold`, or the PSI that chance alone explains at
+//!   these effective sizes ([`psi_limit`]) when that is higher.
+//!
+//! So neither a tiny shift in a large window nor a noisy PSI in a small one raises an alarm. The chance that any column
+//! of unchanged data is reported is at most `p_value` (with Bonferroni), usually far less.
+//!
+//! Differs from Evidently on purpose: it tests each column at 0.05 with no correction and takes rows for independent.
+//! [`evidently_shares`], [`psi`], [`kl_divergence`], [`jensen_shannon`], [`ks_two_sample`], [`wasserstein`] and
+//! [`chi_square_fit`] give its numbers. Population drift says nothing about labels: decay of performance is measured
+//! apart, once labels are known.
+
+mod check;
+mod distance;
+mod effective;
+mod reference;
+
+pub use check::{ClassDrift, ColumnDrift, ColumnStatistics, DriftConfig, DriftReport, check_drift};
+pub use distance::{
+    KS_EXACT_MAX_PRODUCT, ZERO_FILL, chi_square_fit, chi_square_homogeneity, evidently_shares, jensen_shannon,
+    kl_divergence, ks_p_value, ks_two_sample, psi, psi_limit, psi_p_value, wasserstein,
+};
+pub use effective::effective_sample_size;
+pub use reference::{ClassProfile, ColumnProfile, PROFILE_VERSION, ProfileConfig, ReferenceProfile};
+
+/// Columns of one set of rows, in time order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Observations<'a> {
+    /// Feature columns by name.
+    pub features: &'a [(String, Vec<f64>)],
+    /// Prediction columns by name, for example the probability of each class or the forecast.
+    pub predictions: &'a [(String, Vec<f64>)],
+    /// Predicted class of each row and the number of classes.
+    pub predicted_classes: Option<(&'a [usize], usize)>,
+}
+
+impl<'a> Observations<'a> {
+    /// Feature columns alone.
+    pub fn of_features(features: &'a [(String, Vec<f64>)]) -> Self {
+        Self { features, ..Self::default() }
+    }
+}
+
