@@ -1,2 +1,41 @@
-//! Automation.
-fn main() {}
+//! Automation of this workspace: `cargo xtask <verb>`.
+
+mod lint;
+mod run;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask <verb>
+
+verbs:
+  ci       what .ci/run does: fmt, clippy, lint, doc, test
+  lint     checks the arrows between packages and the heavy dependencies of each
+  oracle   compares features and ONNX files with TA-Lib and onnxruntime from PyPI, in a virtual environment
+  bench    runs all benchmarks and prints their tables
+";
+
+fn main() -> ExitCode {
+    let verb = std::env::args().nth(1).unwrap_or_default();
+    let outcome = match verb.as_str() {
+        "ci" => run::ci(),
+        "lint" => lint::run(),
+        "oracle" => run::oracle(),
+        "bench" => run::bench(),
+        "" | "help" | "-h" | "--help" => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("error: `{verb}` is no verb\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Verbs that run other programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+}
+
+fn run(program: &str, args: &[&str], environment: &[(&str, &str)]) -> Result<()> {
+    eprintln!("$ {program} {}", args.join(" "));
+    let mut command = Command::new(program);
+    command.args(args).current_dir(root()).envs(environment.iter().copied());
+    let status = command.status().with_context(|| format!("starting `{program}`"))?;
+    if !status.success() {
+        bail!("`{program} {}` ended with {status}", args.join(" "));
+    }
+    Ok(())
+}
+
+fn cargo(args: &[&str]) -> Result<()> {
+    run(env!("CARGO"), args, &[])
+}
+
+pub(crate) fn ci() -> Result<()> {
+    cargo(&["fmt", "--all", "--check"])?;
+    crate::lint::run()?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+    cargo(&["test", "--workspace", "--locked"])
+}
+
+pub(crate) fn bench() -> Result<()> {
+    cargo(&["bench", "--workspace", "--benches"])
+}
+
+/// Makes a virtual environment under the target directory and runs every script of `tests/oracle` in it.
+pub(crate) fn oracle() -> Result<()> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let venv = target.join("oracle-venv");
+    let python = venv.join("bin/python");
+    let python = python.to_string_lossy();
+    if !Path::new(&*python).exists() {
+        run("python3", &["-m", "venv", &venv.to_string_lossy()], &[])?;
+    }
+    let mut scripts = Vec::new();
+    for entry in std::fs::read_dir(root().join("tests/oracle"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        if name.starts_with("requirements") {
+            run(&python, &["-m", "pip", "install", "--quiet", "--requirement", &path.to_string_lossy()], &[])?;
+        } else if name.ends_with("_oracle.py") {
+            scripts.push(path);
+        }
+    }
+    scripts.sort();
+    for script in scripts {
+        run(&python, &[&script.to_string_lossy()], &[("CARGO", env!("CARGO"))])?;
+    }
+    Ok(())
+}
