@@ -4,7 +4,10 @@
 
 pub mod contract;
 mod error;
+pub mod memory;
 pub mod ports;
 pub mod stats;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
 
 pub use error::{Error, ErrorKind, Result};

@@ -48,7 +48,7 @@ pub enum PresignMethod {
 /// Named immutable bytes.
 ///
 /// Keys are segments joined by `/`: 1 to 1,024 bytes of ASCII letters, digits and `-_.=+@`, no empty segment, no `.` or
-/// `..`. Every method refuses another key with `Invalid`.
+/// `..`, no segment over 200 bytes. Every method refuses another key with `Invalid`.
 #[async_trait]
 pub trait Blobs: Send + Sync {
     /// Writes a blob; it is durable and visible in full when this returns, or not visible at all.

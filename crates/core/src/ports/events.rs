@@ -21,6 +21,46 @@ pub struct Event {
     pub detail: Value,
 }
 
+/// Which events a subscriber wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only from this source; `None` for all.
+    pub source: Option<String>,
+    /// Only of these types; empty for all.
+    pub detail_types: Vec<String>,
+}
+
+impl EventFilter {
+    /// All events.
+    #[must_use]
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The events of `source` of the types `detail_types` (none: of all types).
+    pub fn of<T: Into<String>>(source: impl Into<String>, detail_types: impl IntoIterator<Item = T>) -> Self {
+        Self { source: Some(source.into()), detail_types: detail_types.into_iter().map(Into::into).collect() }
+    }
+
+    /// Whether the subscriber wants `event`.
+    #[must_use]
+    pub fn matches(&self, event: &Event) -> bool {
+        self.source.as_ref().is_none_or(|source| *source == event.source)
+            && (self.detail_types.is_empty() || self.detail_types.contains(&event.detail_type))
+    }
+}
+
+/// An event that a subscriber could not handle.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadEvent {
+    /// The subscriber.
+    pub subscriber: String,
+    /// The event.
+    pub event: Event,
+    /// The error and its causes.
+    pub error: String,
+}
+
 /// Told about events.
 #[async_trait]
 pub trait EventHandler: Send + Sync {

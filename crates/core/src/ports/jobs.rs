@@ -39,6 +39,19 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// Its name in AWS Batch.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submitted => "SUBMITTED",
+            Self::Runnable => "RUNNABLE",
+            Self::Starting => "STARTING",
+            Self::Running => "RUNNING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+        }
+    }
+
     /// Whether nothing follows.
     #[must_use]
     pub fn is_final(self) -> bool {
@@ -67,9 +80,11 @@ pub struct JobRequest {
     /// Number of children, 2 to 10,000; `None` for a single job.
     #[serde(default)]
     pub array_size: Option<u32>,
-    /// How often it may run, 1 to 10: it is run again after exit code [`EXIT_RETRY`] or a death by signal.
+    /// How often it may run, 1 to 10: it is run again after exit code [`EXIT_RETRY`] or a death by signal
+    /// ([`is_retry_exit_code`]).
     pub attempts: u32,
-    /// Each attempt is ended after this long: SIGTERM, then SIGKILL 30 s later.
+    /// An attempt is ended after this long: SIGTERM, then SIGKILL 30 s later; then the job has failed, whatever attempts
+    /// are left.
     #[serde(default)]
     pub timeout_secs: Option<u64>,
     /// Free labels.
@@ -91,7 +106,7 @@ pub struct JobDescription {
     pub status_reason: Option<String>,
     /// Attempts started so far.
     pub attempts: u32,
-    /// Exit code of the last attempt.
+    /// Exit code of the last attempt that ended; 128 plus its number where a signal ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// When it was submitted.
@@ -134,7 +149,7 @@ pub trait Jobs: Send + Sync {
     /// Accepts a job; it survives a restart of the platform from here on.
     ///
     /// # Errors
-    /// `Invalid`, naming the field; `Refused` where a limit is reached; `Unavailable`.
+    /// `Invalid`, naming the field (an unknown definition too); `Refused` where a limit is reached; `Unavailable`.
     async fn submit(&self, request: JobRequest) -> Result<JobId>;
 
     /// What is known about a job; children of an array job have ids `{id}:{index}`.
@@ -143,7 +158,7 @@ pub trait Jobs: Send + Sync {
     /// `NotFound`, `Unavailable`.
     async fn describe(&self, id: &JobId) -> Result<JobDescription>;
 
-    /// Jobs, the newest first.
+    /// Jobs, the newest first; of an array job only the parent.
     ///
     /// # Errors
     /// `Unavailable`.
@@ -156,11 +171,19 @@ pub trait Jobs: Send + Sync {
     /// `NotFound`, `Unavailable`.
     async fn cancel(&self, id: &JobId, reason: &str) -> Result<()>;
 
-    /// What the job printed, at most its last `limit` lines, the oldest first.
+    /// What the job printed, at most its last `limit` lines, the oldest first. Nothing of the parent of an array job:
+    /// its children print.
     ///
     /// # Errors
     /// `NotFound`, `Unavailable`.
     async fn logs(&self, id: &JobId, limit: usize) -> Result<Vec<LogLine>>;
+}
+
+/// Whether a container that ended with this code is run again: it asked for that, or a signal ended it, which shows as 128
+/// plus the signal's number.
+#[must_use]
+pub fn is_retry_exit_code(exit_code: i32) -> bool {
+    exit_code == EXIT_RETRY || (129..=192).contains(&exit_code)
 }
 
 /// Whether AWS Batch would take this as a job's name.

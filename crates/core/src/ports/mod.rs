@@ -5,9 +5,12 @@
 //! what the caller can do.
 
 mod blobs;
+pub mod checks;
 mod clock;
+mod cron;
 mod engine;
 mod events;
+mod job_events;
 mod jobs;
 mod schedules;
 mod signer;
@@ -19,9 +22,11 @@ use std::sync::Arc;
 pub use blobs::{BlobMeta, BlobPage, Blobs, PresignMethod, PutMode};
 pub use clock::{Clock, Ids};
 pub use engine::{Engine, LoadedModel, Tensor};
-pub use events::{Event, EventHandler, Events};
+pub use events::{DeadEvent, Event, EventFilter, EventHandler, Events};
+pub use job_events::{CORRELATION_TAG, JOB_EVENT_SOURCE, JOB_EVENT_TYPE, JobAttempt};
 pub use jobs::{
-    EXIT_RETRY, JobDescription, JobFilter, JobId, JobRequest, JobStatus, Jobs, LogLine, is_valid_job_name,
+    EXIT_RETRY, JobDescription, JobFilter, JobId, JobRequest, JobStatus, Jobs, LogLine, is_retry_exit_code,
+    is_valid_job_name,
 };
 pub use schedules::{Schedule, ScheduleExpression, Schedules};
 pub use signer::{Signature, Signer};

@@ -135,6 +135,7 @@ pub trait Table: Send + Sync {
     ///
     /// # Errors
     /// `Conflict`, naming the key, where a condition does not hold; `Invalid` where there are no writes, more than
-    /// [`MAX_WRITES`], two for one key, or an item that is too large; `Unavailable` (then it may have happened).
+    /// [`MAX_WRITES`], two for one key, values over 400 kB each or 4 MB
+    /// together; `Unavailable` (then it may have happened).
     async fn write(&self, writes: Vec<Write>) -> Result<()>;
 }

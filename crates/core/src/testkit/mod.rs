@@ -1,0 +1,1 @@
+//! Conformance suites of the ports: every adapter runs them.
