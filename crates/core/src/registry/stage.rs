@@ -99,7 +99,7 @@ pub struct Decision {
     pub correlation_id: Option<String>,
 }
 
-struct Change {
+pub(super) struct Change {
     record: Version,
     revision: u64,
     to: Stage,
@@ -177,7 +177,7 @@ impl Registry {
         self.ports.read_all(query, limit).await
     }
 
-    async fn change(&self, model: &str, version: u32, to: Stage) -> Result<Change> {
+    pub(super) async fn change(&self, model: &str, version: u32, to: Stage) -> Result<Change> {
         self.version(model, version).await?;
         let read = self.ports.read::<Version>(&version_key(model, version)).await?;
         let (record, revision) =
@@ -186,7 +186,7 @@ impl Registry {
     }
 
     /// Applies the changes in one transaction; the first is the one that was asked for.
-    async fn apply(&self, model: &str, changes: Vec<Change>, decision: &Decision) -> Result<Version> {
+    pub(super) async fn apply(&self, model: &str, changes: Vec<Change>, decision: &Decision) -> Result<Version> {
         let now_ms = self.ports.clock.now_ms();
         let route = self.route(model).await?;
         let serving = route.as_ref().and_then(|(route, _)| route.version);
