@@ -1,7 +1,9 @@
-//! Drift check of one window: 150 features, 5,000 current rows, a reference of 100,000 rows.
+//! Drift check of one window (150 features, 5,000 current rows, a reference of 100,000 rows) and the bootstrap.
 
 use divan::Bencher;
-use moola_core::stats::{DriftConfig, Observations, ProfileConfig, ReferenceProfile, check_drift};
+use moola_core::stats::{
+    BootstrapConfig, DriftConfig, Observations, ProfileConfig, ReferenceProfile, bootstrap_mean, check_drift,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -45,4 +47,11 @@ fn check_150_features_5000_rows(bencher: Bencher<'_, '_>, memory: f64) {
 fn build_reference_150_features_100000_rows(bencher: Bencher<'_, '_>) {
     let training = columns(100_000, 0.9, 1);
     bencher.bench_local(|| ReferenceProfile::build(&Observations::of_features(&training), &ProfileConfig::default()));
+}
+
+#[divan::bench(sample_count = 10)]
+fn bootstrap_mean_1000_resamples_5000_rows(bencher: Bencher<'_, '_>) {
+    let values: Vec<f64> = (0..5_000_u32).map(|row| f64::from(row * 37 % 101)).collect();
+    let config = BootstrapConfig::default();
+    bencher.bench_local(|| bootstrap_mean(&values, &config));
 }

@@ -4,7 +4,9 @@
 //! independent: the stationary bootstrap (Politis and Romano 1994) resamples blocks of geometric length that wrap
 //! around the end. A block should be at least as long as the overlap, that is the horizon in rows.
 
-use super::{Result, invalid, mean, quantile_sorted, require_finite, require_open_unit, require_rows, require_same_length};
+use super::{
+    Result, invalid, mean, quantile_sorted, require_finite, require_open_unit, require_rows, require_same_length,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -93,11 +95,7 @@ struct Resampler {
 
 impl Resampler {
     fn new(num_rows: usize, mean_block_length: f64, seed: u64) -> Self {
-        Self {
-            random: ChaCha8Rng::seed_from_u64(seed),
-            num_rows,
-            log_continue: (-1.0 / mean_block_length).ln_1p(),
-        }
+        Self { random: ChaCha8Rng::seed_from_u64(seed), num_rows, log_continue: (-1.0 / mean_block_length).ln_1p() }
     }
 
     fn fill(&mut self, indices: &mut Vec<usize>) {
@@ -171,7 +169,9 @@ pub fn bootstrap_interval(
 /// Fewer than two values, values that are not finite, or a bad configuration.
 pub fn bootstrap_mean(values: &[f64], config: &BootstrapConfig) -> Result<Interval> {
     require_finite("values", values)?;
-    bootstrap_interval(values.len(), config, |rows| rows.iter().map(|&row| values[row]).sum::<f64>() / rows.len() as f64)
+    bootstrap_interval(values.len(), config, |rows| {
+        rows.iter().map(|&row| values[row]).sum::<f64>() / rows.len() as f64
+    })
 }
 
 /// Compares two scores of the same rows, for example the correctness of two models or their losses.

@@ -125,9 +125,8 @@ pub fn mcnemar(only_first: u64, only_second: u64) -> McNemar {
 /// Lengths that differ.
 pub fn mcnemar_of(first_right: &[bool], second_right: &[bool]) -> Result<McNemar> {
     require_same_length("second_right", second_right.len(), first_right.len())?;
-    let count = |first: bool| {
-        first_right.iter().zip(second_right).filter(|&(&a, &b)| a == first && b != first).count() as u64
-    };
+    let count =
+        |first: bool| first_right.iter().zip(second_right).filter(|&(&a, &b)| a == first && b != first).count() as u64;
     Ok(mcnemar(count(true), count(false)))
 }
 
@@ -166,8 +165,7 @@ pub fn welch_t_test(a: &[f64], b: &[f64]) -> Result<WelchTest> {
     let mean_difference = mean(a) - mean(b);
     let standard_error = total.sqrt();
     let t = mean_difference / standard_error;
-    let degrees_of_freedom =
-        total * total / (part_a * part_a / (num_a - 1.0) + part_b * part_b / (num_b - 1.0));
+    let degrees_of_freedom = total * total / (part_a * part_a / (num_a - 1.0) + part_b * part_b / (num_b - 1.0));
     let p_value = student_two_sided(t, degrees_of_freedom);
     Ok(WelchTest { mean_difference, standard_error, t, degrees_of_freedom, p_value })
 }

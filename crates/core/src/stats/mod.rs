@@ -11,7 +11,9 @@ pub mod hypothesis;
 pub mod regression;
 pub mod trading;
 
-pub use bootstrap::{BootstrapConfig, Interval, PairedComparison, bootstrap_interval, bootstrap_mean, paired_difference};
+pub use bootstrap::{
+    BootstrapConfig, Interval, PairedComparison, bootstrap_interval, bootstrap_mean, paired_difference,
+};
 pub use classification::{ClassificationMetrics, evaluate_classification};
 pub use drift::{DriftConfig, DriftReport, Observations, ProfileConfig, ReferenceProfile, check_drift};
 pub use hypothesis::Correction;
@@ -96,11 +98,7 @@ pub(crate) fn require_rows(name: &str, found: usize, required: usize) -> Result<
 }
 
 pub(crate) fn require_same_length(name: &str, found: usize, expected: usize) -> Result<()> {
-    if found == expected {
-        Ok(())
-    } else {
-        Err(StatsError::LengthMismatch { name: name.to_owned(), found, expected })
-    }
+    if found == expected { Ok(()) } else { Err(StatsError::LengthMismatch { name: name.to_owned(), found, expected }) }
 }
 
 pub(crate) fn require_finite(name: &str, values: &[f64]) -> Result<()> {
@@ -171,3 +169,5 @@ pub(crate) fn student_two_sided(t: f64, degrees: f64) -> f64 {
     checked_beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t * t)).unwrap_or(f64::NAN)
 }
 
+#[cfg(test)]
+pub(crate) mod tests;

@@ -3,7 +3,9 @@
 //! Definitions follow quantstats 0.0.86 and empyrical, which agree unless a field says otherwise. Ratios whose
 //! denominator is zero are `None`, never infinite, so that the report is valid JSON.
 
-use super::{Result, invalid, mean, normal_cdf, normal_quantile, quantile_sorted, require_finite, require_rows, variance};
+use super::{
+    Result, invalid, mean, normal_cdf, normal_quantile, quantile_sorted, require_finite, require_rows, variance,
+};
 use serde::{Deserialize, Serialize};
 
 /// Daily bars in a year.
@@ -115,9 +117,9 @@ pub fn evaluate_returns(returns: &[f64], periods_per_year: f64) -> Result<Tradin
         skewness: moments
             .filter(|_| returns.len() > 2)
             .map(|(skewness, _)| skewness * (n * (n - 1.0)).sqrt() / (n - 2.0)),
-        excess_kurtosis: moments.filter(|_| returns.len() > 3).map(|(_, kurtosis)| {
-            (n - 1.0) / ((n - 2.0) * (n - 3.0)) * ((n + 1.0) * (kurtosis - 3.0) + 6.0)
-        }),
+        excess_kurtosis: moments
+            .filter(|_| returns.len() > 3)
+            .map(|(_, kurtosis)| (n - 1.0) / ((n - 2.0) * (n - 3.0)) * ((n + 1.0) * (kurtosis - 3.0) + 6.0)),
         probabilistic_sharpe: probabilistic_sharpe(returns, 0.0)?,
     })
 }
@@ -213,8 +215,7 @@ fn standard_moments(values: &[f64]) -> Option<(f64, f64)> {
     let moment = |power: i32| values.iter().map(|value| (value - centre).powi(power)).sum::<f64>() / n;
     let second = moment(2);
     // A constant series may leave a rounding residue about its mean.
-    (second.sqrt() > f64::EPSILON * centre.abs())
-        .then(|| (moment(3) / second.powf(1.5), moment(4) / (second * second)))
+    (second.sqrt() > f64::EPSILON * centre.abs()).then(|| (moment(3) / second.powf(1.5), moment(4) / (second * second)))
 }
 
 fn ratio(numerator: f64, denominator: f64) -> Option<f64> {

@@ -16,6 +16,9 @@ use crate::stats::{
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 
+/// Effective rows per bin from which the PSI is near enough to chi-square to have a p-value.
+pub const MIN_ROWS_PER_BIN: f64 = 5.0;
+
 /// When a difference is drift.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -79,16 +82,18 @@ impl DriftConfig {
 pub struct ColumnStatistics {
     /// Kolmogorov-Smirnov statistic.
     pub ks: f64,
-    /// Its p-value at the effective sizes.
-    pub p_value: f64,
-    /// The p-value after correction for the number of columns.
+    /// p-value of the Kolmogorov-Smirnov statistic at the effective sizes.
+    pub ks_p_value: f64,
+    /// `p_value` after correction for the number of columns.
     pub p_adjusted: f64,
     /// Population stability index over the quantile bins of the reference.
     pub psi: f64,
     /// PSI from which the column counts as drifted at these effective sizes.
     pub psi_threshold: f64,
-    /// p-value of the PSI at the effective sizes.
-    pub psi_p_value: f64,
+    /// p-value of the PSI at the effective sizes; none below [`MIN_ROWS_PER_BIN`] effective rows per bin.
+    pub psi_p_value: Option<f64>,
+    /// Smallest of the p-values times their number, at most 1.
+    pub p_value: f64,
     /// Wasserstein-1 distance in units of the column.
     pub wasserstein: f64,
     /// Wasserstein-1 distance / standard deviation of the reference; none for a constant reference.
@@ -205,7 +210,7 @@ pub fn check_drift(
     let num_rows = current.check()?;
     require_rows("rows", num_rows, config.min_rows)?;
 
-    let mut limits = Limits { alpha: config.p_value, by_num_bins: HashMap::new() };
+    let mut limits = Limits { alpha: config.p_value, psi_threshold: config.psi_threshold, by_num_bins: HashMap::new() };
     let columns = compare_family(&reference.features, current.features, config, &mut limits)?;
     let columns = judge(columns, None, config)?.0;
 
@@ -217,11 +222,15 @@ pub fn check_drift(
     let classes = match (&reference.predicted_classes, current.predicted_classes) {
         (Some(profile), Some((classes, num_classes))) => {
             if num_classes != profile.counts.len() {
-                return Err(invalid("num_classes", num_classes, &format!("{} as in the reference", profile.counts.len())));
+                return Err(invalid(
+                    "num_classes",
+                    num_classes,
+                    &format!("{} as in the reference", profile.counts.len()),
+                ));
             }
             let counts = class_counts(classes, num_classes);
             let own_ratio = class_effective_ratio(classes, num_classes).min(profile.effective_ratio);
-            Some(compare_classes(&profile.counts, &counts, profile.effective_ratio, own_ratio, &mut limits, config)?)
+            Some(compare_classes(&profile.counts, &counts, profile.effective_ratio, own_ratio, &mut limits)?)
         }
         (None, Some(_)) => return Err(StatsError::UnknownColumns { names: vec!["predicted_classes".to_owned()] }),
         (_, None) => None,
@@ -256,13 +265,16 @@ pub fn check_drift(
     })
 }
 
-/// PSI limits at effective sizes of 1 and infinity, by number of bins: the quantile is the dear part.
+/// PSI from which a difference is large.
 struct Limits {
     alpha: f64,
+    psi_threshold: f64,
+    /// Chi-square quantiles: they are dear, and most columns have the same number of bins.
     by_num_bins: HashMap<usize, f64>,
 }
 
 impl Limits {
+    /// The threshold, but no less than what chance explains.
     fn psi(&mut self, num_bins: usize, num_reference: f64, num_current: f64) -> Result<f64> {
         let quantile = match self.by_num_bins.get(&num_bins) {
             Some(&quantile) => quantile,
@@ -272,7 +284,7 @@ impl Limits {
                 quantile
             }
         };
-        Ok(quantile * (1.0 / num_reference + 1.0 / num_current))
+        Ok((quantile * (1.0 / num_reference + 1.0 / num_current)).max(self.psi_threshold))
     }
 }
 
@@ -335,17 +347,22 @@ fn compare_column(
         let mean_current = mean(&finite);
         finite.sort_unstable_by(f64::total_cmp);
         let (ks, wasserstein) = ks_and_wasserstein(&profile.sample, &finite);
-        let p_value = ks_p_value(ks, effective_rows_reference, effective_rows_current);
+        let ks_p_value = ks_p_value(ks, effective_rows_reference, effective_rows_current);
         let used_bins = profile.shares.iter().zip(&shares).filter(|&(&p, &q)| p + q > 0.0).count();
         let psi = psi_unchecked(&profile.shares, &shares);
         let limit = limits.psi(used_bins, effective_rows_reference, effective_rows_current)?;
+        let rows_per_bin = effective_rows_reference.min(effective_rows_current) / used_bins as f64;
+        let psi_p_value = (rows_per_bin >= MIN_ROWS_PER_BIN)
+            .then(|| psi_p_value(psi, used_bins, effective_rows_reference, effective_rows_current));
+        let p_value = psi_p_value.map_or(ks_p_value, |psi_p_value| (2.0 * ks_p_value.min(psi_p_value)).min(1.0));
         Some(ColumnStatistics {
             ks,
+            ks_p_value,
+            psi_p_value,
             p_value,
             p_adjusted: p_value,
             psi,
-            psi_threshold: limit.max(config.psi_threshold),
-            psi_p_value: psi_p_value(psi, used_bins, effective_rows_reference, effective_rows_current),
+            psi_threshold: limit,
             wasserstein,
             wasserstein_normed: (profile.std > 0.0).then(|| wasserstein / profile.std),
             kl: kl_unchecked(&profile.shares, &shares),
@@ -375,7 +392,6 @@ fn compare_classes(
     ratio_reference: f64,
     ratio_current: f64,
     limits: &mut Limits,
-    config: &DriftConfig,
 ) -> Result<ClassDrift> {
     let shares = |counts: &[u64]| {
         let total = counts.iter().sum::<u64>() as f64;
@@ -393,7 +409,7 @@ fn compare_classes(
         p_value: test.p_value,
         p_adjusted: test.p_value,
         psi: psi_unchecked(&shares_reference, &shares_current),
-        psi_threshold: limit.max(config.psi_threshold),
+        psi_threshold: limit,
         js: js_unchecked(&shares_reference, &shares_current),
         drifted: false,
         reason: String::new(),

@@ -3,14 +3,21 @@
 //! A [`ReferenceProfile`] is built once at training and stored with the model; [`check_drift`] compares a window of
 //! current rows with it. A column has drifted only if the difference is both **significant** and **large**:
 //!
-//! - significant: the Kolmogorov-Smirnov p-value, corrected for the number of columns, is below `p_value`. The sample
-//!   sizes in it are effective ones ([`effective_sample_size`]), because rows from overlapping windows repeat each
-//!   other and the plain test would take that for evidence;
-//! - large: the population stability index (PSI) is at least `psi_threshold`, or the PSI that chance alone explains at
-//!   these effective sizes ([`psi_limit`]) when that is higher.
+//! - significant: the p-value, corrected for the number of columns, is below `p_value`. It is twice the smaller one of
+//!   two tests: Kolmogorov-Smirnov, which sees a shift best, and that of the population stability index (PSI), which
+//!   sees a change of spread. The sample sizes in both are effective ones ([`effective_sample_size`]), because rows
+//!   from overlapping windows repeat each other and plain tests would take that for evidence;
+//! - large: the PSI is at least `psi_threshold`, or the PSI that chance alone explains at
+//!   these effective sizes ([`psi_limit`]) when that is higher. [`ColumnStatistics::psi_threshold`] is the figure used.
 //!
 //! So neither a tiny shift in a large window nor a noisy PSI in a small one raises an alarm. The chance that any column
 //! of unchanged data is reported is at most `p_value` (with Bonferroni), usually far less.
+//!
+//! Measured by the tests beside this module, 20 columns, Bonferroni, default settings: a mean moved by half a standard
+//! deviation and a spread grown by half are each found in more than 96 % of columns from 500 effective rows on, against
+//! 20,000 independent rows. Unchanged data, independent or autoregressive with a memory up to 0.97, raises an alarm in
+//! at most 3 % of windows of 10 columns, and never one for the data set. With a memory of 0.9, 5,000 rows are worth
+//! about 250: three of four columns are still found, which is enough for the data set.
 //!
 //! Differs from Evidently on purpose: it tests each column at 0.05 with no correction and takes rows for independent.
 //! [`evidently_shares`], [`psi`], [`kl_divergence`], [`jensen_shannon`], [`ks_two_sample`], [`wasserstein`] and
@@ -22,7 +29,7 @@ mod distance;
 mod effective;
 mod reference;
 
-pub use check::{ClassDrift, ColumnDrift, ColumnStatistics, DriftConfig, DriftReport, check_drift};
+pub use check::{ClassDrift, ColumnDrift, ColumnStatistics, DriftConfig, DriftReport, MIN_ROWS_PER_BIN, check_drift};
 pub use distance::{
     KS_EXACT_MAX_PRODUCT, ZERO_FILL, chi_square_fit, chi_square_homogeneity, evidently_shares, jensen_shannon,
     kl_divergence, ks_p_value, ks_two_sample, psi, psi_limit, psi_p_value, wasserstein,
@@ -48,3 +55,5 @@ impl<'a> Observations<'a> {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,6 @@
 //! What the data looked like at training, kept small enough to store beside the model.
 
-use super::{
-    Observations,
-    distance::shares_of,
-    effective::correlation_time,
-};
+use super::{Observations, distance::shares_of, effective::correlation_time};
 use crate::stats::{Result, StatsError, invalid, mean, quantile_sorted, require_rows, require_same_length, variance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -16,7 +12,8 @@ pub const PROFILE_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProfileConfig {
-    /// Quantile bins of the population stability index.
+    /// Quantile bins of the population stability index. 20 and not the customary 10: a normal column whose spread grows
+    /// by half has a PSI of 0.19 over 10 bins, which a threshold of 0.2 never sees, and 0.24 over 20.
     pub num_bins: usize,
     /// Most values kept per column. A longer column is kept as this many evenly spaced quantiles, which moves its
     /// distribution function by at most 1 / (2 `max_sample`).
@@ -25,7 +22,7 @@ pub struct ProfileConfig {
 
 impl Default for ProfileConfig {
     fn default() -> Self {
-        Self { num_bins: 10, max_sample: 2000 }
+        Self { num_bins: 20, max_sample: 2000 }
     }
 }
 
@@ -102,6 +99,7 @@ impl ReferenceProfile {
             return Err(invalid("max_sample", config.max_sample, "100 or more"));
         }
         let num_rows = observations.check()?;
+        require_rows("rows", num_rows, 1)?;
         let columns = |columns: &[(String, Vec<f64>)]| {
             columns.iter().map(|(name, values)| ColumnProfile::build(name, values, config)).collect::<Result<Vec<_>>>()
         };
@@ -143,6 +141,10 @@ impl ColumnProfile {
     fn build(name: &str, values: &[f64], config: &ProfileConfig) -> Result<Self> {
         let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
         require_rows(name, finite.len(), 1)?;
+        let std = variance(&finite, 0).sqrt();
+        if !std.is_finite() {
+            return Err(invalid(name, "too large", "values whose variance is finite"));
+        }
         let mut sorted = finite.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let edges = quantile_edges(&sorted, config.num_bins);
@@ -159,7 +161,7 @@ impl ColumnProfile {
             num_values: finite.len() as u64,
             num_missing: (values.len() - finite.len()) as u64,
             mean: mean(&finite),
-            std: variance(&finite, 0).sqrt(),
+            std,
             min: sorted[0],
             max: sorted[sorted.len() - 1],
             sample,
@@ -242,8 +244,7 @@ fn quantile_edges(sorted: &[f64], num_bins: usize) -> Vec<f64> {
             edges.extend([value.next_down(), value]);
         }
     } else {
-        let quantiles: Vec<f64> =
-            (1..num_bins).map(|k| quantile_sorted(sorted, k as f64 / num_bins as f64)).collect();
+        let quantiles: Vec<f64> = (1..num_bins).map(|k| quantile_sorted(sorted, k as f64 / num_bins as f64)).collect();
         for same in quantiles.chunk_by(|a, b| a == b) {
             if same.len() > 1 {
                 edges.push(same[0].next_down());
