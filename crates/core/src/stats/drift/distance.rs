@@ -357,6 +357,24 @@ pub fn chi_square_homogeneity(reference: &[u64], current: &[u64], effective_rati
     Ok(TestResult { statistic, p_value })
 }
 
+/// p-value of Pearson's chi-square that two sets of shares are of one distribution; sizes may be effective ones. Empty
+/// bins of both are left out; 1 with fewer than two bins.
+pub(crate) fn bins_p_value(reference: &[f64], current: &[f64], num_reference: f64, num_current: f64) -> f64 {
+    let total = num_reference + num_current;
+    let (mut statistic, mut num_bins) = (0.0, 0_usize);
+    for (p, q) in reference.iter().zip(current) {
+        let pooled = (p * num_reference + q * num_current) / total;
+        if pooled > 0.0 {
+            num_bins += 1;
+            statistic += (p - q).powi(2) / pooled;
+        }
+    }
+    if num_bins < 2 {
+        return 1.0;
+    }
+    chi_square_sf(statistic / (1.0 / num_reference + 1.0 / num_current), (num_bins - 1) as f64)
+}
+
 fn check_counts(reference: &[u64], current: &[u64]) -> Result<(f64, f64)> {
     require_rows("reference", reference.len(), 2)?;
     require_same_length("current", current.len(), reference.len())?;

@@ -4,20 +4,28 @@
 //! current rows with it. A column has drifted only if the difference is both **significant** and **large**:
 //!
 //! - significant: the p-value, corrected for the number of columns, is below `p_value`. It is twice the smaller one of
-//!   two tests: Kolmogorov-Smirnov, which sees a shift best, and that of the population stability index (PSI), which
+//!   two tests: Kolmogorov-Smirnov, which sees a shift best, and Pearson's chi-square over the quantile bins, which
 //!   sees a change of spread. The sample sizes in both are effective ones ([`effective_sample_size`]), because rows
 //!   from overlapping windows repeat each other and plain tests would take that for evidence;
-//! - large: the PSI is at least `psi_threshold`, or the PSI that chance alone explains at
+//! - large: the population stability index (PSI) is at least `psi_threshold`, or the PSI that chance alone explains at
 //!   these effective sizes ([`psi_limit`]) when that is higher. [`ColumnStatistics::psi_threshold`] is the figure used.
 //!
 //! So neither a tiny shift in a large window nor a noisy PSI in a small one raises an alarm. The chance that any column
 //! of unchanged data is reported is at most `p_value` (with Bonferroni), usually far less.
 //!
-//! Measured by the tests beside this module, 20 columns, Bonferroni, default settings: a mean moved by half a standard
-//! deviation and a spread grown by half are each found in more than 96 % of columns from 500 effective rows on, against
-//! 20,000 independent rows. Unchanged data, independent or autoregressive with a memory up to 0.97, raises an alarm in
-//! at most 3 % of windows of 10 columns, and never one for the data set. With a memory of 0.9, 5,000 rows are worth
-//! about 250: three of four columns are still found, which is enough for the data set.
+//! Measured on 150 normal columns with the default settings and a reference of 20,000 rows:
+//!
+//! | rows | memory | mean + 0.5 sd found | spread x 1.5 found | unchanged windows with any alarm |
+//! |---|---|---|---|---|
+//! | 100 | 0 | 51 % | 3 % | 0 of 160 |
+//! | 200 | 0 | 93 % | 86 % | 1 of 160 |
+//! | 300 | 0 | 98 % | 97 % | 1 of 160 |
+//! | 1,000 | 0 | 98 % | 98 % | 0 of 48 |
+//! | 5,000 | 0 | 99.9 % | 99.9 % | 0 of 48 |
+//! | 5,000 (250 effective) | 0.9 | 79 % | 84 % | 0 of 48 |
+//!
+//! Found is the share of shifted columns; half of them make a data set drift, so from 200 effective rows on every shifted data set
+//! was found, and no unchanged one was reported at any size.
 //!
 //! Differs from Evidently on purpose: it tests each column at 0.05 with no correction and takes rows for independent.
 //! [`evidently_shares`], [`psi`], [`kl_divergence`], [`jensen_shannon`], [`ks_two_sample`], [`wasserstein`] and

@@ -169,13 +169,13 @@ fn a_value_that_holds_many_rows_has_its_own_bin() {
 #[test]
 fn unchanged_data_raises_no_more_alarms_than_stated() {
     let mut random = ChaCha8Rng::seed_from_u64(17);
-    for (memory, num_rows) in [(0.0, 100), (0.0, 200), (0.0, 1000), (0.5, 300), (0.9, 2000), (0.97, 1000)] {
+    for (memory, num_rows) in [(0.0, 100), (0.0, 200), (0.0, 500), (0.5, 300), (0.9, 2000), (0.97, 1000)] {
         let (mut windows, mut column_alarms, mut window_alarms, mut dataset_alarms) = (0, 0, 0, 0);
         let (mut tested, mut below_level) = (0, 0);
-        for _ in 0..4 {
-            let reference = profile(&named((0..10).map(|_| autoregressive(&mut random, 10_000, memory))));
-            for _ in 0..25 {
-                let report = check(&reference, &named((0..10).map(|_| autoregressive(&mut random, num_rows, memory))));
+        for _ in 0..2 {
+            let reference = profile(&named((0..100).map(|_| autoregressive(&mut random, 10_000, memory))));
+            for _ in 0..20 {
+                let report = check(&reference, &named((0..100).map(|_| autoregressive(&mut random, num_rows, memory))));
                 windows += 1;
                 column_alarms += report.num_drifted;
                 window_alarms += usize::from(report.num_drifted > 0);
@@ -231,7 +231,7 @@ fn known_shifts_are_found() {
     let mut random = ChaCha8Rng::seed_from_u64(29);
     type Shift = fn(f64) -> f64;
     let shifts: [(&str, Shift); 2] = [("mean + 0.5 sd", |x| x + 0.5), ("scale x 1.5", |x| 1.5 * x)];
-    for (memory, num_rows) in [(0.0, 500), (0.0, 1000), (0.0, 2000), (0.0, 5000), (0.9, 5000)] {
+    for (memory, num_rows) in [(0.0, 300), (0.0, 1000), (0.0, 2000), (0.0, 5000), (0.9, 5000)] {
         let reference = profile(&named((0..20).map(|_| autoregressive(&mut random, 20_000, memory))));
         for (name, shift) in shifts {
             let (mut found, mut windows) = (0, 0);
