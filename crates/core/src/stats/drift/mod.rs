@@ -24,8 +24,8 @@
 //! | 5,000 | 0 | 99.9 % | 99.9 % | 0 of 48 |
 //! | 5,000 (250 effective) | 0.9 | 79 % | 84 % | 0 of 48 |
 //!
-//! Found is the share of shifted columns; half of them make a data set drift, so from 200 effective rows on every shifted data set
-//! was found, and no unchanged one was reported at any size.
+//! Found is the share of shifted columns; half of them make a data set drift, so from 200 effective rows on every shifted data
+//! set was found, and no unchanged one was reported at any size.
 //!
 //! Differs from Evidently on purpose: it tests each column at 0.05 with no correction and takes rows for independent.
 //! [`evidently_shares`], [`psi`], [`kl_divergence`], [`jensen_shannon`], [`ks_two_sample`], [`wasserstein`] and
