@@ -1,0 +1,305 @@
+//! Models from elsewhere: PyTorch, scikit-learn, XGBoost, whatever writes ONNX.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use moola_core::commit::sha256_hex;
+use moola_core::contract::{
+    DatasetRef, FORMAT_VERSION, InputKind, InputSpec, Lineage, OutputSpec, SplitSpec, Task, TrainingSpec, WindowSpec,
+    paths,
+};
+use moola_core::ports::LoadedModel;
+use moola_core::registry::{NewVersion, Version};
+use moola_core::{Error, Result, samples};
+use moola_market::features::FeatureSet;
+use moola_market::labels::LabelSpec;
+use moola_market::windows::{NUM_CHANNELS, Scaling, WINDOW_BARS};
+use serde::{Deserialize, Serialize};
+
+use super::ControlState;
+use crate::error::{ApiError, ApiResult};
+use crate::extract::{Json, Path};
+
+/// A model to be registered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegisterRequest {
+    /// What the model is.
+    pub manifest: UploadManifest,
+    /// The ONNX file, in base64.
+    pub model_base64: String,
+}
+
+/// What a model from elsewhere is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadManifest {
+    /// What it predicts.
+    pub task: Task,
+    /// What its inputs are made of, in the graph's order.
+    pub inputs: Vec<UploadInput>,
+    /// The output that holds the prediction; by default the only one whose shape fits.
+    #[serde(default)]
+    pub output: Option<String>,
+    /// Names of the classes, in the order of the output.
+    #[serde(default)]
+    pub classes: Vec<String>,
+    /// Bars of a window.
+    #[serde(default = "default_window")]
+    pub window_bars: usize,
+    /// Name of the feature set that an input of kind `features` is made of.
+    #[serde(default)]
+    pub feature_set: Option<String>,
+    /// On which samples the gates judge it; without it, it cannot pass them.
+    #[serde(default)]
+    pub evaluation: Option<UploadEvaluation>,
+    /// The program that wrote it.
+    #[serde(default)]
+    pub producer: Option<String>,
+    /// Whether it is promoted as soon as it passes the gates.
+    #[serde(default)]
+    pub auto_promote: bool,
+}
+
+fn default_window() -> usize {
+    WINDOW_BARS
+}
+
+/// What an input is made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadInput {
+    /// `bars` (encoded), `raw_bars` (prices) or `features`.
+    pub kind: InputKind,
+    /// Standardisation before the graph.
+    #[serde(default)]
+    pub scaling: Option<Scaling>,
+    /// What stands in for a missing feature, by name.
+    #[serde(default)]
+    pub missing: BTreeMap<String, f64>,
+}
+
+/// On which samples a model is judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UploadEvaluation {
+    /// Dataset: `name` for its latest version, or `name@version`.
+    pub dataset: String,
+    /// What is predicted.
+    pub label: LabelSpec,
+    /// A window every so many bars.
+    #[serde(default = "one")]
+    pub stride: usize,
+    /// Which of the samples train, validate and test: the test fold must not have trained the model.
+    #[serde(default)]
+    pub split: SplitSpec,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Registers a model from elsewhere.
+#[utoipa::path(post, path = "/api/v2/models/{model}/versions", tag = "models",
+    params(("model" = String, Path, description = "Its name; created where it does not exist")),
+    request_body(content = serde_json::Value, description = "`manifest` (`task`, `inputs`, `classes`, `window_bars`, `feature_set`, `evaluation`) and `model_base64`"),
+    responses((status = 201, description = "The version"), (status = 400, description = "The file is no model that can be served, or does not fit its manifest"),
+        (status = 404, description = "No such dataset or feature set")))]
+pub(super) async fn register(
+    State(state): State<ControlState>,
+    Path(model): Path<String>,
+    Json(request): Json<RegisterRequest>,
+) -> ApiResult<(StatusCode, Json<Version>)> {
+    let RegisterRequest { manifest, model_base64 } = request;
+    let bytes = BASE64
+        .decode(model_base64.as_bytes())
+        .map_err(|error| ApiError::invalid("model_base64", error, "an ONNX file in base64 with padding"))?;
+    drop(model_base64);
+    let bytes = Bytes::from(bytes);
+    let engine = state.engines.first().cloned().ok_or_else(|| Error::internal("there is no engine"))?;
+    let engine_name = engine.name();
+    let content = bytes.clone();
+    let loaded = tokio::task::spawn_blocking(move || engine.load(&content))
+        .await
+        .map_err(|error| Error::internal("loading a model").with_source(error))??;
+    let feature_set = manifest.feature_set.as_deref().map(FeatureSet::builtin).transpose().map_err(Error::from)?;
+    let (inputs, output) = fit(&manifest, feature_set.as_ref(), &loaded)?;
+    let evaluation = match &manifest.evaluation {
+        Some(evaluation) => Some(spec(&state, &model, &manifest, evaluation).await?),
+        None => None,
+    };
+    let dataset = evaluation.as_ref().map(|spec| format!("{}@{}", spec.dataset.name, spec.dataset.version));
+    let source_sha256 = match &evaluation {
+        Some(spec) => {
+            let dataset = state.app.datasets.get(&spec.dataset.name, Some(&spec.dataset.version)).await?;
+            Some(dataset.source.sha256)
+        }
+        None => None,
+    };
+    // The same file with another manifest is another version.
+    let digest = {
+        let text = serde_json::to_vec(&manifest).map_err(|e| Error::internal("encoding a manifest").with_source(e))?;
+        sha256_hex(&[sha256_hex(&bytes).as_bytes(), &text].concat())
+    };
+    let version = state
+        .app
+        .registry
+        .register(NewVersion {
+            model,
+            source: format!("upload/{digest}"),
+            task: manifest.task,
+            inputs,
+            output,
+            classes: manifest.classes,
+            window_bars: manifest.window_bars,
+            feature_set,
+            evaluation,
+            files: BTreeMap::from([(paths::MODEL_ONNX.to_owned(), bytes)]),
+            engine: engine_name.into(),
+            lineage: Lineage { dataset, source_sha256, producer: manifest.producer, ..Lineage::default() },
+            metrics: BTreeMap::new(),
+            correlation_id: state.app.ports.ids.new_id(),
+            auto_promote: manifest.auto_promote,
+        })
+        .await?;
+    Ok((StatusCode::CREATED, Json(version)))
+}
+
+/// The inputs and the output of a manifest, checked against the graph.
+fn fit(
+    manifest: &UploadManifest,
+    feature_set: Option<&FeatureSet>,
+    loaded: &Arc<dyn LoadedModel>,
+) -> Result<(Vec<InputSpec>, OutputSpec)> {
+    if !(2..=10_000).contains(&manifest.window_bars) {
+        return Err(Error::invalid("manifest.window_bars", manifest.window_bars, "a number from 2 to 10000"));
+    }
+    let width = match manifest.task {
+        Task::Classification if manifest.classes.len() < 2 => {
+            return Err(Error::invalid("manifest.classes", format!("{:?}", manifest.classes), "at least two names"));
+        }
+        Task::Classification => manifest.classes.len(),
+        Task::Regression if !manifest.classes.is_empty() => {
+            return Err(Error::invalid("manifest.classes", format!("{:?}", manifest.classes), "none, of a regression"));
+        }
+        Task::Regression => 1,
+    };
+    let graph = loaded.inputs();
+    if graph.len() != manifest.inputs.len() {
+        let names: Vec<&str> = graph.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = format!("one for each input of the graph: `{}`", names.join("`, `"));
+        return Err(Error::invalid("manifest.inputs", format!("{} inputs", manifest.inputs.len()), expected));
+    }
+    let mut inputs = Vec::new();
+    for (index, (input, (name, open))) in manifest.inputs.iter().zip(graph).enumerate() {
+        let window = manifest.window_bars;
+        let shapes = match input.kind {
+            InputKind::Bars => vec![vec![window, NUM_CHANNELS]],
+            InputKind::RawBars => vec![vec![window, NUM_CHANNELS], vec![window * NUM_CHANNELS]],
+            InputKind::Features => {
+                let set = feature_set.ok_or_else(|| {
+                    Error::invalid("manifest.feature_set", "absent", "the name of a feature set, for the input `features`")
+                })?;
+                vec![vec![set.len()]]
+            }
+        };
+        let Some(shape) = shapes.iter().find(|shape| takes(open, shape)) else {
+            let expected = format!("{shapes:?} without the batch, as made from `{}`", kind_name(input.kind));
+            let field = format!("shape of input {name} (manifest.inputs[{index}])");
+            return Err(Error::invalid(&field, shown(open), expected));
+        };
+        inputs.push(InputSpec {
+            name: name.clone(),
+            kind: input.kind,
+            shape: shape.clone(),
+            scaling: input.scaling.clone(),
+            missing: input.missing.clone(),
+        });
+    }
+    let named = |(name, _): &&(String, Vec<Option<usize>>)| manifest.output.as_ref().is_none_or(|output| output == name);
+    let fitting: Vec<_> = loaded
+        .outputs()
+        .iter()
+        .filter(named)
+        .filter(|(_, open)| takes(open, &[width]) || (width == 1 && open.is_empty()))
+        .collect();
+    let [(name, _)] = fitting.as_slice() else {
+        let outputs = loaded.outputs().iter().map(|(name, open)| format!("`{name}` {}", shown(open)));
+        let outputs = outputs.collect::<Vec<_>>().join(", ");
+        let given = manifest.output.as_deref().unwrap_or("absent");
+        return Err(Error::invalid("manifest.output", given, format!("an output of shape [{width}]; there are {outputs}")));
+    };
+    Ok((inputs, OutputSpec { name: name.clone(), shape: vec![width] }))
+}
+
+fn kind_name(kind: InputKind) -> &'static str {
+    match kind {
+        InputKind::Bars => "bars",
+        InputKind::RawBars => "raw_bars",
+        InputKind::Features => "features",
+    }
+}
+
+/// Whether a shape with open sizes takes another.
+fn takes(open: &[Option<usize>], shape: &[usize]) -> bool {
+    open.len() == shape.len() && open.iter().zip(shape).all(|(open, size)| open.is_none_or(|open| open == *size))
+}
+
+fn shown(open: &[Option<usize>]) -> String {
+    let sizes: Vec<String> = open.iter().map(|size| size.map_or("?".to_owned(), |size| size.to_string())).collect();
+    format!("[{}]", sizes.join(", "))
+}
+
+/// The spec whose test fold judges the model.
+async fn spec(
+    state: &ControlState,
+    model: &str,
+    manifest: &UploadManifest,
+    evaluation: &UploadEvaluation,
+) -> Result<TrainingSpec> {
+    let (name, version) = match evaluation.dataset.split_once('@') {
+        Some((name, version)) => (name, Some(version)),
+        None => (evaluation.dataset.as_str(), None),
+    };
+    let dataset = state.app.datasets.get(name, version).await?;
+    let spec = TrainingSpec {
+        format_version: FORMAT_VERSION,
+        run_id: "upload".into(),
+        model_name: model.into(),
+        dataset: DatasetRef {
+            name: dataset.name.clone(),
+            version: dataset.version.clone(),
+            sha256: dataset.sha256.clone(),
+            symbol: dataset.symbol.clone(),
+            interval: dataset.interval,
+        },
+        window: WindowSpec {
+            bars: manifest.window_bars,
+            stride: evaluation.stride,
+            feature_set: manifest.feature_set.clone().unwrap_or_default(),
+            max_windows: 0,
+        },
+        label: evaluation.label.clone(),
+        split: evaluation.split.clone(),
+        model: moola_core::contract::ModelSpec::default(),
+        optimizer: moola_core::contract::OptimizerSpec::default(),
+        resources: moola_core::contract::ResourceSpec::default(),
+        seed: 1337,
+        correlation_id: None,
+    };
+    let bars = state.app.datasets.load_bars(&dataset.name, Some(&dataset.version)).await?;
+    let set = samples::build(&spec, &bars)?;
+    if set.task() != manifest.task || set.classes.len() != manifest.classes.len() {
+        return Err(Error::invalid(
+            "manifest.evaluation.label",
+            format!("{} classes", set.classes.len()),
+            format!("a label of {} classes, as the model has", manifest.classes.len()),
+        ));
+    }
+    Ok(spec)
+}
