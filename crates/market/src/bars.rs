@@ -236,6 +236,11 @@ pub struct Interval {
 const UNITS: [(&str, u32); 5] = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
 
 impl Interval {
+    /// One hour.
+    pub const HOUR: Self = Self { secs: 3_600 };
+    /// One day.
+    pub const DAY: Self = Self { secs: 86_400 };
+
     /// Makes an interval of `secs` seconds.
     ///
     /// # Errors

@@ -4,8 +4,13 @@
 
 mod bars;
 mod error;
+pub mod features;
+pub mod labels;
 pub mod read;
+pub mod simulate;
+pub mod splits;
 pub mod validate;
+pub mod windows;
 
 pub use bars::{Bar, Bars, Interval};
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ mod rows;
 mod series;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 
