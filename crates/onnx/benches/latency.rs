@@ -1,4 +1,5 @@
 //! Latency of the native engine: `cargo bench -p moola-onnx`.
+#![allow(clippy::unwrap_used)] // as in tests
 
 use std::sync::Arc;
 

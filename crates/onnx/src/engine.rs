@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use moola_core::ports::{Engine, LoadedModel, Tensor};
 use moola_core::{Error, Result};
@@ -10,17 +10,17 @@ use tract_onnx::pb;
 use tract_onnx::pb::tensor_shape_proto::dimension;
 use tract_onnx::prelude as tract;
 use tract_onnx::prelude::{DatumType, Framework, InferenceModelExt, IntoRunnable, TractResult};
-use tract_onnx::tract_hir::internal::{DimLike, SymbolScope};
+use tract_onnx::tract_hir::internal::DimLike;
 
 use crate::inspect::{MAX_ELEMENTS, ModelInfo, checked, invalid, is_exposed};
-use crate::lower::{add_initial_states, lower_ml};
+use crate::lower::lower_ml;
 use crate::writer::BATCH;
 
 /// Runs ONNX models with tract.
 ///
-/// Each model is compiled twice: for a batch of one, where tract picks matrix-vector kernels, and for any batch.
-/// A model whose graph cannot take any batch (its file fixes it to one, or an operator needs to know it) is run row
-/// by row.
+/// A model is compiled for a batch of one when it is loaded, and for the other sizes of [`CHUNKS`] when a batch first
+/// needs them: with a known batch tract picks better kernels, and takes recurrent nodes that leave out their first
+/// state. A larger batch runs in chunks. A model whose file or graph fixes the batch to one runs row by row.
 ///
 /// The loader checks sizes before anything is allocated and turns tract's panics into `Invalid`, so that a malformed
 /// file is refused; it is a guard, not a sandbox: a hostile graph can still take as much time and memory as its
@@ -38,6 +38,9 @@ impl Engine for TractEngine {
     }
 }
 
+/// The batch sizes that models are compiled for.
+const CHUNKS: [usize; 3] = [32, 8, 1];
+
 type Plan = Arc<tract::TypedRunnableModel>;
 type Ports = Vec<(String, Vec<Option<usize>>)>;
 
@@ -45,10 +48,10 @@ type Ports = Vec<(String, Vec<Option<usize>>)>;
 struct TractModel {
     inputs: Ports,
     outputs: Ports,
-    /// For a batch of one.
-    one: Plan,
-    /// For any batch, where the model can take any.
-    any: Option<Plan>,
+    model: pb::ModelProto,
+    info: ModelInfo,
+    /// For each size of [`CHUNKS`]; `None` where the graph does not take it.
+    plans: [OnceLock<Option<Plan>>; CHUNKS.len()],
 }
 
 impl TractModel {
@@ -56,35 +59,38 @@ impl TractModel {
         let (info, mut model) = checked(bytes)?;
         expose_outputs(&mut model, &info);
         lower_ml(&mut model)?;
-        let (one, one_shapes) = guarded(|| compile(&model, &info, Batch::One))
+        let (one, shapes) = guarded(|| compile(&model, &info, 1))
             .map_err(|message| invalid(format!("the model cannot be compiled: {message}")))?;
         let names = info.outputs.iter().filter(|output| is_exposed(output)).map(|output| output.name.clone());
-        let names = names.collect::<Vec<_>>();
-        for (name, shape) in names.iter().zip(&one_shapes) {
-            if shape.first() != Some(&Some(1)) {
-                return Err(invalid(format!("output `{name}` has no batch dimension, expected the batch first")));
-            }
-        }
-        let is_dynamic = info.inputs.iter().all(|input| input.shape.first() == Some(&None));
-        let any = is_dynamic.then(|| {
-            add_initial_states(&mut model);
-            guarded(|| compile(&model, &info, Batch::Any))
+        let outputs = names.zip(shapes).map(|(name, shape)| match shape.split_first() {
+            Some((Some(1), rest)) => Ok((name, rest.to_vec())),
+            _ => Err(invalid(format!("output `{name}` has no batch dimension, expected the batch first"))),
         });
-        let (any, shapes) = match any {
-            Some(Ok((any, shapes))) => (Some(any), shapes),
-            Some(Err(message)) => {
-                tracing::debug!(message, "model runs row by row: it cannot be compiled for any batch");
-                (None, one_shapes)
-            }
-            None => (None, one_shapes),
-        };
-        let without_batch = |shape: &[Option<usize>]| shape.iter().skip(1).copied().collect::<Vec<_>>();
-        Ok(Self {
-            inputs: info.inputs.iter().map(|input| (input.name.clone(), without_batch(&input.shape))).collect(),
-            outputs: names.into_iter().zip(&shapes).map(|(name, shape)| (name, without_batch(shape))).collect(),
-            one,
-            any,
-        })
+        let inputs = info.inputs.iter().map(|input| (input.name.clone(), input.shape[1..].to_vec()));
+        let is_dynamic = info.inputs.iter().all(|input| input.shape.first() == Some(&None));
+        let plans = CHUNKS.map(|size| match size {
+            1 => OnceLock::from(Some(Arc::clone(&one))),
+            _ if is_dynamic => OnceLock::new(),
+            _ => OnceLock::from(None),
+        });
+        Ok(Self { inputs: inputs.collect(), outputs: outputs.collect::<Result<_>>()?, model, info, plans })
+    }
+
+    /// The largest plan for at most `num_rows` rows, with its batch size.
+    fn plan_for(&self, num_rows: usize) -> Result<(usize, &Plan)> {
+        let fitting = CHUNKS.iter().zip(&self.plans).filter(|(size, _)| **size <= num_rows);
+        let mut ready = fitting.filter_map(|(&size, plan)| {
+            let compiled = plan.get_or_init(|| match guarded(|| compile(&self.model, &self.info, size)) {
+                Ok((plan, shapes)) if shapes.iter().all(|shape| shape.first() == Some(&Some(size))) => Some(plan),
+                Ok(_) => None,
+                Err(message) => {
+                    tracing::debug!(size, message, "model cannot be compiled for a batch");
+                    None
+                }
+            });
+            compiled.as_ref().map(|plan| (size, plan))
+        });
+        ready.next().ok_or_else(|| Error::internal(format!("the model has no plan for {num_rows} rows")))
     }
 
     /// Checks the inputs and returns their batch size.
@@ -138,22 +144,25 @@ impl TractModel {
         tensors.collect()
     }
 
-    fn run_rows(&self, batch: usize, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
-        let shapes = inputs.iter().map(|input| [&[1], &input.shape()[1..]].concat()).collect::<Vec<Vec<usize>>>();
-        let mut shapes_out = Vec::<Vec<usize>>::new();
-        let mut data_out = vec![Vec::new(); self.outputs.len()];
-        for row in 0..batch {
-            let parts = inputs.iter().zip(&shapes).map(|(input, shape)| {
+    fn run_chunks(&self, batch: usize, inputs: &[Tensor]) -> Result<Vec<Tensor>> {
+        let mut shapes = Vec::<Vec<usize>>::new();
+        let mut data = vec![Vec::new(); self.outputs.len()];
+        let mut row = 0;
+        while row < batch {
+            let (size, plan) = self.plan_for(batch - row)?;
+            let chunks = inputs.iter().map(|input| [&[size], &input.shape()[1..]].concat()).collect::<Vec<_>>();
+            let parts = inputs.iter().zip(&chunks).map(|(input, shape)| {
                 let len = input.data().len() / batch;
-                (shape.as_slice(), &input.data()[row * len..(row + 1) * len])
+                (shape.as_slice(), &input.data()[row * len..(row + size) * len])
             });
-            let results = self.run_plan(&self.one, 1, &parts.collect::<Vec<_>>())?;
-            shapes_out = results.iter().map(|result| [&[batch], &result.shape()[1..]].concat()).collect();
-            for (all, result) in data_out.iter_mut().zip(results) {
+            let results = self.run_plan(plan, size, &parts.collect::<Vec<_>>())?;
+            shapes = results.iter().map(|result| [&[batch], &result.shape()[1..]].concat()).collect();
+            for (all, result) in data.iter_mut().zip(results) {
                 all.extend(result.into_data());
             }
+            row += size;
         }
-        shapes_out.into_iter().zip(data_out).map(|(shape, data)| Tensor::new(shape, data)).collect()
+        shapes.into_iter().zip(data).map(|(shape, data)| Tensor::new(shape, data)).collect()
     }
 }
 
@@ -168,14 +177,12 @@ impl LoadedModel for TractModel {
 
     fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let batch = self.batch_of(&inputs)?;
-        let plan = if batch == 1 { Some(&self.one) } else { self.any.as_ref() };
-        match plan {
-            Some(plan) => {
-                let parts = inputs.iter().map(|input| (input.shape(), input.data())).collect::<Vec<_>>();
-                self.run_plan(plan, batch, &parts)
-            }
-            None => self.run_rows(batch, &inputs),
+        let (size, plan) = self.plan_for(batch)?;
+        if size < batch {
+            return self.run_chunks(batch, &inputs);
         }
+        let parts = inputs.iter().map(|input| (input.shape(), input.data())).collect::<Vec<_>>();
+        self.run_plan(plan, batch, &parts)
     }
 }
 
@@ -203,12 +210,6 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Batch {
-    One,
-    Any,
-}
-
 /// Keeps the outputs that callers see: class labels are not computed.
 fn expose_outputs(model: &mut pb::ModelProto, info: &ModelInfo) {
     if let Some(graph) = &mut model.graph {
@@ -218,14 +219,12 @@ fn expose_outputs(model: &mut pb::ModelProto, info: &ModelInfo) {
 }
 
 /// Optimises the model; returns the shapes of the outputs, `None` where a size is open.
-fn compile(model: &pb::ModelProto, info: &ModelInfo, batch: Batch) -> TractResult<(Plan, Vec<Vec<Option<usize>>>)> {
+fn compile(model: &pb::ModelProto, info: &ModelInfo, batch: usize) -> TractResult<(Plan, Vec<Vec<Option<usize>>>)> {
     let mut model = model.clone();
     set_batch(&mut model, info, batch);
-    let symbols = SymbolScope::default();
-    let template = tract::InferenceModel { symbols: symbols.clone(), ..Default::default() };
-    // What a file says of inner shapes speaks of its own symbol for the batch: let tract infer them.
+    // What a file says of inner shapes speaks of a symbol for the batch: let tract infer them.
     let onnx = tract_onnx::onnx().with_ignore_value_info(true);
-    let model = onnx.model_for_proto_model_with_model_template(&model, template)?.into_typed()?;
+    let model = onnx.model_for_proto_model(&model)?.into_typed()?;
     for node in model.nodes() {
         for output in &node.outputs {
             let sizes = output.fact.shape.iter().map(|dim| dim.to_usize().unwrap_or(1));
@@ -237,30 +236,25 @@ fn compile(model: &pb::ModelProto, info: &ModelInfo, batch: Batch) -> TractResul
         }
     }
     let model = model.into_optimized()?;
-    let symbol = symbols.sym(BATCH).into();
     let mut shapes = Vec::new();
     for outlet in model.output_outlets()? {
         let shape = &model.outlet_fact(*outlet)?.shape;
-        if batch == Batch::Any && shape.first() != Some(&symbol) {
-            return Err(tract::TractError::msg(format!("an output has shape {shape:?}, expected the batch first")));
-        }
         shapes.push(shape.iter().map(|dim| dim.to_usize().ok()).collect());
     }
     Ok((model.into_runnable()?, shapes))
 }
 
-fn set_batch(model: &mut pb::ModelProto, info: &ModelInfo, batch: Batch) {
+fn set_batch(model: &mut pb::ModelProto, info: &ModelInfo, batch: usize) {
     let inputs = model.graph.iter_mut().flat_map(|graph| &mut graph.input);
     for (index, input) in inputs.enumerate().filter(|(_, input)| info.inputs.iter().any(|it| it.name == input.name)) {
         let kind = input.r#type.as_mut().and_then(|kind| kind.value.as_mut());
         let Some(pb::type_proto::Value::TensorType(tensor)) = kind else { continue };
         for (axis, dim) in tensor.shape.iter_mut().flat_map(|shape| &mut shape.dim).enumerate() {
-            dim.value = match (axis, batch, dim.value.take()) {
-                (0, Batch::One, _) => Some(dimension::Value::DimValue(1)),
-                (0, Batch::Any, _) => Some(dimension::Value::DimParam(BATCH.to_owned())),
-                (_, _, Some(dimension::Value::DimValue(size))) if size > 0 => Some(dimension::Value::DimValue(size)),
-                // Equal names stay equal, none is taken for the batch, and no expression is parsed.
-                (_, _, Some(dimension::Value::DimParam(name))) if is_identifier(&name) => {
+            dim.value = match (axis, dim.value.take()) {
+                (0, _) => Some(dimension::Value::DimValue(batch as i64)),
+                (_, Some(dimension::Value::DimValue(size))) if size > 0 => Some(dimension::Value::DimValue(size)),
+                // Equal names stay equal, and no expression is parsed.
+                (_, Some(dimension::Value::DimParam(name))) if is_identifier(&name) => {
                     Some(dimension::Value::DimParam(format!("dim_{name}")))
                 }
                 _ => Some(dimension::Value::DimParam(format!("open_{index}_{axis}"))),
@@ -272,3 +266,6 @@ fn set_batch(model: &mut pb::ModelProto, info: &ModelInfo, batch: Batch) {
 fn is_identifier(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
+
+#[cfg(test)]
+mod tests;

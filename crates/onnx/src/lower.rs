@@ -1,4 +1,4 @@
-//! Rewrites nodes that tract (0.23) lacks or cannot take into ones that it has.
+//! Rewrites nodes that tract (0.23) lacks into ones that it has.
 
 use moola_core::Result;
 use tract_onnx::pb;
@@ -39,8 +39,8 @@ pub(crate) fn lower_ml(model: &mut pb::ModelProto) -> Result<()> {
                     });
                 }
                 let centred = format!("{prefix}.centred");
-                nodes.push(new_node("Sub", vec![x.clone(), format!("{prefix}.offset")], &centred, &[]));
-                nodes.push(new_node("Mul", vec![centred, format!("{prefix}.scale")], y, &[]));
+                nodes.push(new_node("Sub", vec![x.clone(), format!("{prefix}.offset")], &centred));
+                nodes.push(new_node("Mul", vec![centred, format!("{prefix}.scale")], y));
             }
             ("TreeEnsembleRegressor", Some(x), Some(y)) => {
                 let num_targets = int(&node, "n_targets").filter(|number| (1..=1024).contains(number));
@@ -60,7 +60,7 @@ pub(crate) fn lower_ml(model: &mut pb::ModelProto) -> Result<()> {
                     graph.initializer.push(size_tensor(format!("{prefix}.{name}"), number));
                 }
                 let inputs = ["start", "end", "axis"].iter().map(|name| format!("{prefix}.{name}"));
-                nodes.push(new_node("Slice", [scores].into_iter().chain(inputs).collect(), y, &[]));
+                nodes.push(new_node("Slice", [scores].into_iter().chain(inputs).collect(), y));
             }
             ("TreeEnsembleClassifier", ..) => nodes.push(complete_base_values(node)),
             _ => nodes.push(node),
@@ -85,7 +85,7 @@ fn complete_base_values(mut node: pb::NodeProto) -> pb::NodeProto {
 
 fn classifier_of(node: &pb::NodeProto, x: &str, prefix: &str, scores: &str, num_targets: i64) -> pb::NodeProto {
     let num_classes = num_targets + 2;
-    let mut classifier = new_node("TreeEnsembleClassifier", vec![x.to_owned()], scores, &[]);
+    let mut classifier = new_node("TreeEnsembleClassifier", vec![x.to_owned()], scores);
     classifier.domain = "ai.onnx.ml".to_owned();
     classifier.output = vec![format!("{prefix}.label"), scores.to_owned()];
     for attribute in &node.attribute {
@@ -128,61 +128,12 @@ fn size_tensor(name: String, size: i64) -> pb::TensorProto {
     }
 }
 
-fn new_node(op_type: &str, inputs: Vec<String>, output: &str, ints: &[(&str, i64)]) -> pb::NodeProto {
+fn new_node(op_type: &str, inputs: Vec<String>, output: &str) -> pb::NodeProto {
     pb::NodeProto {
         op_type: op_type.to_owned(),
         name: output.to_owned(),
         input: inputs,
         output: vec![output.to_owned()],
-        attribute: ints.iter().map(|(name, value)| int_attribute(name, *value)).collect(),
         ..Default::default()
     }
-}
-
-/// Gives recurrent nodes that start from zero an explicit zero state: tract (0.23) makes the implicit one for a known
-/// batch alone.
-pub(crate) fn add_initial_states(model: &mut pb::ModelProto) {
-    let Some(graph) = &mut model.graph else { return };
-    let mut nodes = Vec::with_capacity(graph.node.len());
-    for (index, mut node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
-        let num_states = match node.op_type.as_str() {
-            "LSTM" => 2,
-            "GRU" | "RNN" => 1,
-            _ => 0,
-        };
-        let is_both = node.attribute.iter().any(|it| it.name == "direction" && it.s == b"bidirectional");
-        let layout = int(&node, "layout").unwrap_or(0);
-        if let (true, Some(hidden)) = (num_states > 0, int(&node, "hidden_size")) {
-            for input in 5..5 + num_states {
-                if node.input.len() <= input {
-                    node.input.resize(input + 1, String::new());
-                }
-                if !node.input[input].is_empty() {
-                    continue;
-                }
-                let prefix = format!("moola.state.{index}.{input}");
-                let axis = 1 - layout.clamp(0, 1); // of the batch in x
-                let order =
-                    if axis == 1 { ["directions", "batch", "hidden"] } else { ["batch", "directions", "hidden"] };
-                for (name, size) in [("directions", 1 + i64::from(is_both)), ("hidden", hidden)] {
-                    graph.initializer.push(size_tensor(format!("{prefix}.{name}"), size));
-                }
-                let at = |name: &str| format!("{prefix}.{name}");
-                let x = node.input[0].clone();
-                nodes.push(new_node("Shape", vec![x], &at("batch"), &[("start", axis), ("end", axis + 1)]));
-                let names = order.iter().map(|name| at(name)).collect();
-                nodes.push(new_node("Concat", names, &at("shape"), &[("axis", 0)]));
-                nodes.push(new_node("ConstantOfShape", vec![at("shape")], &at("zeros"), &[]));
-                node.input[input] = at("zeros");
-            }
-        }
-        nodes.push(node);
-    }
-    graph.node = nodes;
-}
-
-fn int_attribute(name: &str, value: i64) -> pb::AttributeProto {
-    let mut attribute = pb::AttributeProto { name: name.to_owned(), i: value, ..Default::default() };
-    attribute.set_type(AttributeType::Int);
-    attribute
 }

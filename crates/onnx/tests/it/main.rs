@@ -1,4 +1,5 @@
 //! Integration tests of the ONNX crate.
+#![allow(clippy::unwrap_used)] // clippy exempts test functions alone, not their helpers
 
 mod engine;
 mod fixtures;

@@ -94,8 +94,8 @@ fn gemm_is_a_dense_layer() {
 
 #[test]
 fn arithmetic_broadcasts() {
-    type Build = fn(&mut GraphBuilder, Value, Value) -> Value;
-    let cases: [(Build, fn(f32, f32) -> f32); 4] = [
+    type Case = (fn(&mut GraphBuilder, Value, Value) -> Value, fn(f32, f32) -> f32);
+    let cases: [Case; 4] = [
         (GraphBuilder::add, |a, b| a + b),
         (GraphBuilder::sub, |a, b| a - b),
         (GraphBuilder::mul, |a, b| a * b),
@@ -117,8 +117,8 @@ fn arithmetic_broadcasts() {
 
 #[test]
 fn activations_map_each_number() {
-    type Build = fn(&mut GraphBuilder, Value) -> Value;
-    let cases: [(Build, fn(f32) -> f32); 3] =
+    type Case = (fn(&mut GraphBuilder, Value) -> Value, fn(f32) -> f32);
+    let cases: [Case; 3] =
         [(GraphBuilder::relu, |x| x.max(0.0)), (GraphBuilder::tanh, f32::tanh), (GraphBuilder::sigmoid, sigmoid)];
     for (build, expected) in cases {
         check_rows(
