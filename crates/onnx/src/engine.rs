@@ -18,7 +18,7 @@ use crate::writer::BATCH;
 
 /// Runs ONNX models with tract.
 ///
-/// A model is compiled for a batch of one when it is loaded, and for the other sizes of [`CHUNKS`] when a batch first
+/// A model is compiled for a batch of one when it is loaded, and for 8 and 32 when a batch first
 /// needs them: with a known batch tract picks better kernels, and takes recurrent nodes that leave out their first
 /// state. A larger batch runs in chunks. A model whose file or graph fixes the batch to one runs row by row.
 ///
