@@ -2,19 +2,34 @@
 //!
 //! Nothing here knows AWS, HTTP or the file system.
 
+#[cfg(feature = "parquet")]
+pub mod app;
 pub mod baselines;
+#[cfg(feature = "parquet")]
+pub mod columns;
 pub mod commit;
 pub mod contract;
+#[cfg(feature = "parquet")]
+pub mod dataset;
 mod error;
+#[cfg(feature = "parquet")]
+pub mod gates;
 pub mod inputs;
 pub mod memory;
+#[cfg(feature = "parquet")]
+pub mod monitor;
 pub mod names;
 pub mod ports;
+#[cfg(feature = "parquet")]
+pub mod react;
 pub mod recent;
 pub mod registry;
 pub mod samples;
+pub mod serving;
 pub mod stats;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
+#[cfg(feature = "parquet")]
+pub mod training;
 
 pub use error::{Error, ErrorKind, Result};

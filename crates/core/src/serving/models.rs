@@ -1,0 +1,451 @@
+//! Models in memory: those in production, and others on demand.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+use tracing::{info, warn};
+
+use super::log::LogStatus;
+use super::{ModelReference, ServingConfig, ServingStatus};
+use crate::contract::{InputKind, ModelManifest, Task};
+use crate::error::{Error, ErrorKind, Result};
+use crate::inputs;
+use crate::ports::{Engine, LoadedModel, Ports, Tensor};
+use crate::registry::{Registry, Route, load_package};
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// A version in memory, verified and warm.
+#[derive(Debug)]
+pub struct Served {
+    /// What it is.
+    pub manifest: ModelManifest,
+    /// SHA-256 of the manifest that was verified, in hex.
+    pub manifest_sha256: String,
+    /// Bytes of the model's file.
+    pub size_bytes: u64,
+    model: Arc<dyn LoadedModel>,
+}
+
+impl Served {
+    /// Runs the model and reads the prediction, row-major `[rows, classes]` or `[rows]`.
+    pub(super) fn run(&self, tensors: Vec<Tensor>, num_rows: usize) -> Result<Vec<f64>> {
+        let outputs = self.model.run(tensors)?;
+        // The inputs were made here: whatever does not fit is no fault of the caller.
+        inputs::read_output(&self.manifest, &*self.model, outputs, num_rows).map_err(|error| {
+            let name = format!("{}/{}", self.manifest.model, self.manifest.version);
+            Error::internal(format!("model version `{name}` answered what is no prediction")).with_source(error)
+        })
+    }
+}
+
+/// A version in production, as the status tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedModel {
+    /// Registered model.
+    pub model: String,
+    /// The version.
+    pub version: u32,
+    /// What runs it.
+    pub engine: String,
+    /// Bytes of its file.
+    pub size_bytes: u64,
+    /// When it was registered, milliseconds since the epoch.
+    pub created_ms: i64,
+}
+
+/// A version that should serve and cannot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Degraded {
+    /// Registered model.
+    pub model: String,
+    /// The version that should serve.
+    pub version: u32,
+    /// The last good version, which serves instead; `None` where there is none.
+    pub serving: Option<u32>,
+    /// Why.
+    pub reason: String,
+}
+
+#[derive(Debug)]
+struct Failure {
+    version: u32,
+    reason: String,
+    retry_at: Instant,
+    pause: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Production {
+    is_ready: bool,
+    routes: HashMap<String, Arc<Served>>,
+    failures: BTreeMap<String, Failure>,
+    registry_error: Option<String>,
+}
+
+type Slot = Arc<OnceCell<Arc<Served>>>;
+
+/// Versions on demand, and what references were last found to mean.
+#[derive(Debug, Default)]
+struct Cache {
+    versions: HashMap<(String, u32), (Slot, u64)>,
+    references: HashMap<(String, String), (u32, Instant)>,
+    tick: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Models {
+    ports: Ports,
+    registry: Registry,
+    engines: Vec<Arc<dyn Engine>>,
+    max_loaded_bytes: u64,
+    reference_ttl: Duration,
+    production: Mutex<Production>,
+    cache: Mutex<Cache>,
+    refreshing: tokio::sync::Mutex<()>,
+}
+
+/// Locks; every change is made in one step, so a panic of another holder leaves usable data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Models {
+    pub(super) fn new(ports: Ports, engines: Vec<Arc<dyn Engine>>, config: &ServingConfig) -> Self {
+        Self {
+            registry: Registry::new(ports.clone()),
+            ports,
+            engines,
+            max_loaded_bytes: config.max_loaded_bytes,
+            reference_ttl: Duration::from_millis(config.refresh_ms),
+            production: Mutex::default(),
+            cache: Mutex::default(),
+            refreshing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(super) fn status(&self) -> ServingStatus {
+        let production = lock(&self.production);
+        let mut models: Vec<ServedModel> = production
+            .routes
+            .values()
+            .map(|served| ServedModel {
+                model: served.manifest.model.clone(),
+                version: served.manifest.version,
+                engine: served.manifest.engine.clone(),
+                size_bytes: served.size_bytes,
+                created_ms: served.manifest.created_ms,
+            })
+            .collect();
+        models.sort_by(|a, b| a.model.cmp(&b.model));
+        let degraded = production.failures.iter().map(|(model, failure)| Degraded {
+            model: model.clone(),
+            version: failure.version,
+            serving: production.routes.get(model).map(|served| served.manifest.version),
+            reason: failure.reason.clone(),
+        });
+        let others = self.on_demand(&production);
+        ServingStatus {
+            is_ready: production.is_ready,
+            num_loaded: models.len() + others.len(),
+            loaded_bytes: models.iter().map(|model| model.size_bytes).chain(others).sum(),
+            degraded: degraded.collect(),
+            models,
+            registry_error: production.registry_error.clone(),
+            num_in_flight: 0,
+            log: LogStatus::default(),
+        }
+    }
+
+    /// Bytes of the versions in memory that are not in production.
+    fn on_demand(&self, production: &Production) -> Vec<u64> {
+        let cache = lock(&self.cache);
+        let loaded = cache.versions.values().filter_map(|(slot, _)| slot.get());
+        let serves = |served: &Served| {
+            production
+                .routes
+                .get(&served.manifest.model)
+                .is_some_and(|it| it.manifest.version == served.manifest.version)
+        };
+        loaded.filter(|served| !serves(served)).map(|served| served.size_bytes).collect()
+    }
+
+    /// Makes the next refresh try again what failed.
+    pub(super) fn forget_failures(&self) {
+        for failure in lock(&self.production).failures.values_mut() {
+            failure.retry_at = Instant::now();
+        }
+    }
+
+    /// Reads the routes and loads what is new.
+    pub(super) async fn refresh(&self) -> Result<()> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        let routes = match self.registry.routes().await {
+            Ok(routes) => routes,
+            Err(error) => {
+                let mut production = lock(&self.production);
+                if production.registry_error.is_none() {
+                    warn!(error = error.chain(), "the routes cannot be read; what serves goes on serving");
+                }
+                production.registry_error = Some(error.chain());
+                return Err(error);
+            }
+        };
+        let wanted: Vec<(String, u32, String)> = routes.into_iter().filter_map(target).collect();
+        let changed: Vec<&(String, u32, String)> = {
+            let mut production = lock(&self.production);
+            production.registry_error = None;
+            let wants = |model: &str| wanted.iter().any(|(wanted, ..)| wanted == model);
+            production.routes.retain(|model, _| wants(model));
+            production.failures.retain(|model, failure| {
+                wanted.iter().any(|(wanted, version, _)| wanted == model && *version == failure.version)
+            });
+            wanted.iter().filter(|(model, version, sha256)| production.must_load(model, *version, sha256)).collect()
+        };
+        join_all(changed.into_iter().map(|(model, version, sha256)| async move {
+            let loaded = self.load(model, *version, sha256).await;
+            lock(&self.production).swap(model, *version, loaded);
+        }))
+        .await;
+        lock(&self.production).is_ready = true;
+        Ok(())
+    }
+
+    /// The version that a reference names, loaded.
+    pub(super) async fn find(&self, reference: &ModelReference) -> Result<Arc<Served>> {
+        let ModelReference { model, reference } = reference;
+        if reference == "production" {
+            return self.in_production(model).await;
+        }
+        let version = match reference.parse::<u32>() {
+            Ok(version) => version,
+            Err(_) => self.resolve(model, reference).await?,
+        };
+        self.version(model, version).await
+    }
+
+    async fn in_production(&self, model: &str) -> Result<Arc<Served>> {
+        {
+            let production = lock(&self.production);
+            if let Some(served) = production.routes.get(model) {
+                return Ok(served.clone());
+            }
+            if let Some(failure) = production.failures.get(model) {
+                let version = failure.version;
+                return Err(cannot_load(model, version).with_source(Error::unavailable(failure.reason.clone())));
+            }
+        }
+        // Either there is nothing, which the registry says best, or it was not loaded yet.
+        let version = self.registry.resolve(model, "production").await?;
+        self.version(model, version.version).await
+    }
+
+    async fn resolve(&self, model: &str, reference: &str) -> Result<u32> {
+        let key = (model.to_owned(), reference.to_owned());
+        let known = lock(&self.cache).references.get(&key).copied();
+        if let Some((version, found_at)) = known
+            && found_at.elapsed() < self.reference_ttl
+        {
+            return Ok(version);
+        }
+        match self.registry.resolve(model, reference).await {
+            Ok(version) => {
+                lock(&self.cache).references.insert(key, (version.version, Instant::now()));
+                Ok(version.version)
+            }
+            Err(error) => match known {
+                Some((version, _)) if error.is_retryable() => Ok(version),
+                _ => {
+                    lock(&self.cache).references.remove(&key);
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// A version, loaded once however many ask for it at the same time.
+    async fn version(&self, model: &str, version: u32) -> Result<Arc<Served>> {
+        if let Some(served) = lock(&self.production).routes.get(model)
+            && served.manifest.version == version
+        {
+            return Ok(served.clone());
+        }
+        let key = (model.to_owned(), version);
+        let slot = {
+            let mut cache = lock(&self.cache);
+            cache.tick += 1;
+            let tick = cache.tick;
+            let entry = cache.versions.entry(key.clone()).or_default();
+            entry.1 = tick;
+            entry.0.clone()
+        };
+        let was_loaded = slot.initialized();
+        let loaded = slot
+            .get_or_try_init(|| async {
+                let record = self.registry.version(model, version).await?;
+                self.load(model, version, &record.manifest_sha256).await.map(Arc::new)
+            })
+            .await;
+        match loaded {
+            Ok(served) => {
+                if !was_loaded {
+                    self.evict(&key);
+                }
+                Ok(served.clone())
+            }
+            Err(error) => {
+                let mut cache = lock(&self.cache);
+                if cache.versions.get(&key).is_some_and(|(slot, _)| !slot.initialized()) {
+                    cache.versions.remove(&key);
+                }
+                let is_unknown = error.kind() == ErrorKind::NotFound && error.to_string().starts_with("model ");
+                let is_bad_name = error.kind() == ErrorKind::Invalid && error.to_string().starts_with("`model`");
+                if is_unknown || is_bad_name {
+                    return Err(error);
+                }
+                Err(cannot_load(model, version).with_source(error))
+            }
+        }
+    }
+
+    /// Drops the least recently used versions on demand while there are too many bytes; never `keep`.
+    fn evict(&self, keep: &(String, u32)) {
+        let in_production: u64 = lock(&self.production).routes.values().map(|served| served.size_bytes).sum();
+        let mut cache = lock(&self.cache);
+        loop {
+            let loaded = cache.versions.iter().filter_map(|(key, (slot, tick))| Some((key, slot.get()?, *tick)));
+            let bytes: u64 = loaded.clone().map(|(_, served, _)| served.size_bytes).sum();
+            if in_production + bytes <= self.max_loaded_bytes {
+                return;
+            }
+            let oldest = loaded.filter(|(key, ..)| *key != keep).min_by_key(|(.., tick)| *tick);
+            let Some(key) = oldest.map(|(key, ..)| key.clone()) else { return };
+            info!(model = key.0, version = key.1, "dropped from memory");
+            cache.versions.remove(&key);
+        }
+    }
+
+    async fn load(&self, model: &str, version: u32, manifest_sha256: &str) -> Result<Served> {
+        let (blobs, signer) = (&*self.ports.blobs, &*self.ports.signer);
+        let package = load_package(blobs, signer, model, version, manifest_sha256).await?;
+        let name = &package.manifest.engine;
+        let Some(engine) = self.engines.iter().find(|engine| engine.name() == name).cloned() else {
+            let known: Vec<&str> = self.engines.iter().map(|engine| engine.name()).collect();
+            return Err(Error::invalid("engine", name, format!("one of `{}`", known.join("`, `"))));
+        };
+        let manifest_sha256 = manifest_sha256.to_owned();
+        let done = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let loaded = engine.load(&package.model)?;
+            check(&package.manifest, &*loaded)?;
+            warm(&package.manifest, &*loaded)?;
+            info!(
+                model = package.manifest.model,
+                version = package.manifest.version,
+                engine = engine.name(),
+                took_ms = started.elapsed().as_millis(),
+                "loaded"
+            );
+            let size_bytes = package.model.len() as u64;
+            Ok(Served { manifest: package.manifest, manifest_sha256, size_bytes, model: loaded })
+        });
+        done.await.map_err(|e| Error::internal("loading a model").with_source(e))?
+    }
+}
+
+fn cannot_load(model: &str, version: u32) -> Error {
+    Error::unavailable(format!("model version `{model}/{version}` cannot be loaded")).with_hint("GET /ready says why")
+}
+
+fn target(route: Route) -> Option<(String, u32, String)> {
+    Some((route.model, route.version?, route.manifest_sha256?))
+}
+
+impl Production {
+    fn must_load(&self, model: &str, version: u32, sha256: &str) -> bool {
+        let serves = self
+            .routes
+            .get(model)
+            .is_some_and(|served| served.manifest.version == version && served.manifest_sha256 == sha256);
+        let waits = self.failures.get(model).is_some_and(|failure| failure.retry_at > Instant::now());
+        !serves && !waits
+    }
+
+    fn swap(&mut self, model: &str, version: u32, loaded: Result<Served>) {
+        match loaded {
+            Ok(served) => {
+                let before = self.routes.insert(model.to_owned(), Arc::new(served));
+                self.failures.remove(model);
+                info!(model, version, before = before.map(|served| served.manifest.version), "serves");
+            }
+            Err(error) => {
+                let reason = error.chain();
+                let before = self.failures.get(model);
+                if before.is_none_or(|before| before.reason != reason) {
+                    let serving = self.routes.get(model).map(|served| served.manifest.version);
+                    warn!(model, version, serving, reason, "cannot be served; the last good version goes on");
+                }
+                let pause = before.map_or(FIRST_RETRY, |before| (before.pause * 2).min(LAST_RETRY));
+                let failure = Failure { version, reason, retry_at: Instant::now() + pause, pause };
+                self.failures.insert(model.to_owned(), failure);
+            }
+        }
+    }
+}
+
+/// Checks that the manifest describes the model.
+fn check(manifest: &ModelManifest, model: &dyn LoadedModel) -> Result<()> {
+    let (named, found): (Vec<&str>, Vec<&str>) = (
+        manifest.inputs.iter().map(|input| input.name.as_str()).collect(),
+        model.inputs().iter().map(|(name, _)| name.as_str()).collect(),
+    );
+    if named != found {
+        return Err(Error::invalid("inputs", format!("{named:?}"), format!("the model's inputs {found:?}")));
+    }
+    for (input, (name, shape)) in manifest.inputs.iter().zip(model.inputs()) {
+        let field = format!("inputs.{name}.shape");
+        let fits = input.shape.len() == shape.len()
+            && input.shape.iter().zip(shape).all(|(size, wanted)| wanted.is_none_or(|wanted| wanted == *size));
+        if !fits {
+            return Err(Error::invalid(&field, format!("{:?}", input.shape), format!("the model's {shape:?}")));
+        }
+        let size = match input.kind {
+            InputKind::Bars | InputKind::RawBars => manifest.window_bars * moola_market::windows::NUM_CHANNELS,
+            InputKind::Features => manifest.feature_set.as_ref().map_or(0, |set| set.len()),
+        };
+        if input.shape.iter().product::<usize>() != size {
+            return Err(Error::invalid(&field, format!("{:?}", input.shape), format!("a shape of {size} numbers")));
+        }
+    }
+    if manifest.task == Task::Classification && manifest.classes.is_empty() {
+        return Err(Error::invalid("classes", "[]", "the classes of a classification"));
+    }
+    Ok(())
+}
+
+/// Runs the model once, so that the first request does not pay for it, and checks the shape of the answer.
+fn warm(manifest: &ModelManifest, model: &dyn LoadedModel) -> Result<()> {
+    let ones = manifest.inputs.iter().map(|input| {
+        let shape: Vec<usize> = std::iter::once(1).chain(input.shape.iter().copied()).collect();
+        Tensor::new(shape.clone(), vec![1.0; shape.iter().product()])
+    });
+    let outputs = model.run(ones.collect::<Result<_>>()?)?;
+    let width = if manifest.task == Task::Classification { manifest.classes.len() } else { 1 };
+    let place = model.outputs().iter().position(|(name, _)| *name == manifest.output.name);
+    match place.and_then(|place| outputs.get(place)) {
+        Some(output) if output.data().len() == width => Ok(()),
+        Some(output) => {
+            let name = format!("shape of output {}", manifest.output.name);
+            Err(Error::invalid(&name, format!("{:?}", output.shape()), format!("[1, {width}]")))
+        }
+        None => {
+            let names: Vec<&str> = model.outputs().iter().map(|(name, _)| name.as_str()).collect();
+            Err(Error::invalid("output.name", &manifest.output.name, format!("one of `{}`", names.join("`, `"))))
+        }
+    }
+}
