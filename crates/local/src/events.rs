@@ -15,7 +15,7 @@ use moola_core::{Error, Result};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::lock;
 
@@ -68,7 +68,8 @@ struct Inner {
 struct Subscriber {
     filter: EventFilter,
     wake: Arc<Notify>,
-    task: AbortHandle,
+    /// `None` after the shutdown.
+    task: Option<JoinHandle<()>>,
 }
 
 impl fmt::Debug for LocalEvents {
@@ -109,13 +110,22 @@ impl LocalEvents {
             wake: wake.clone(),
             handler,
         };
-        // The lock keeps two tasks from serving one queue.
         let mut subscribers = lock(&self.inner.subscribers);
-        if let Some(replaced) = subscribers.remove(name) {
-            replaced.task.abort();
+        if let Some(task) = subscribers.remove(name).and_then(|replaced| replaced.task) {
+            task.abort();
         }
-        let task = tokio::spawn(dispatcher.run()).abort_handle();
+        let task = Some(tokio::spawn(dispatcher.run()));
         subscribers.insert(name.to_owned(), Subscriber { filter, wake, task });
+    }
+
+    /// Stops to deliver, in the midst of a handler too. What is published still goes to the queues.
+    pub async fn shutdown(&self) {
+        let tasks: Vec<_> = lock(&self.inner.subscribers).values_mut().filter_map(|one| one.task.take()).collect();
+        for task in tasks {
+            task.abort();
+            // It ends as cancelled.
+            let _ = task.await;
+        }
     }
 
     /// The latest events, the newest first.
@@ -148,7 +158,9 @@ impl LocalEvents {
 impl Drop for LocalEvents {
     fn drop(&mut self) {
         for subscriber in lock(&self.inner.subscribers).values() {
-            subscriber.task.abort();
+            if let Some(task) = &subscriber.task {
+                task.abort();
+            }
         }
     }
 }

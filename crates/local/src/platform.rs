@@ -126,9 +126,11 @@ impl Local {
         Ok(())
     }
 
-    /// Stops running jobs so that they go on after the next start; see [`ProcessJobs::shutdown`].
+    /// Stops everything. Running jobs go on after the next start ([`ProcessJobs::shutdown`]), and so do deliveries.
     pub async fn shutdown(&self) {
+        self.schedules.shutdown().await;
         self.jobs.shutdown().await;
+        self.events.shutdown().await;
     }
 }
 

@@ -7,7 +7,7 @@ use moola_core::ports::{Clock, Condition, Events, Item, Key, Query, Schedule, Sc
 use moola_core::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::lock;
 
@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(5);
 /// enabled nothing wakes up.
 pub struct LocalSchedules {
     inner: Arc<Inner>,
-    task: Mutex<Option<AbortHandle>>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Inner {
@@ -32,6 +32,8 @@ struct Inner {
     events: Arc<dyn Events>,
     clock: Arc<dyn Clock>,
     changed: Notify,
+    /// Held while firing, so that a firing is published once.
+    firing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,20 +55,44 @@ impl LocalSchedules {
     /// Makes schedules that do not fire before [`LocalSchedules::start`].
     #[must_use]
     pub fn new(table: Arc<dyn Table>, events: Arc<dyn Events>, clock: Arc<dyn Clock>) -> Self {
-        Self { inner: Arc::new(Inner { table, events, clock, changed: Notify::new() }), task: Mutex::default() }
+        Self {
+            inner: Arc::new(Inner {
+                table,
+                events,
+                clock,
+                changed: Notify::new(),
+                firing: tokio::sync::Mutex::default(),
+            }),
+            task: Mutex::default(),
+        }
     }
 
     /// Starts to fire. Call it within a tokio runtime, after those who want the events have subscribed.
     pub fn start(&self) {
         let mut task = lock(&self.task);
         if task.is_none() {
-            *task = Some(tokio::spawn(self.inner.clone().run()).abort_handle());
+            *task = Some(tokio::spawn(self.inner.clone().run()));
         }
     }
 
-    /// Looks at the clock now, for one that was set.
-    pub fn wake(&self) {
+    /// Stops to fire.
+    pub async fn shutdown(&self) {
+        let task = lock(&self.task).take();
+        if let Some(task) = task {
+            task.abort();
+            // It ends as cancelled.
+            let _ = task.await;
+        }
+    }
+
+    /// Fires what is due by the clock now; for a clock that was set. Whatever the task fires meanwhile is not fired again.
+    ///
+    /// # Errors
+    /// Those of the table and of the events.
+    pub async fn settle(&self) -> Result<()> {
+        self.inner.fire_due().await?;
         self.inner.changed.notify_one();
+        Ok(())
     }
 }
 
@@ -131,6 +157,7 @@ impl Inner {
 
     /// Fires what is due; when the next firing is due.
     async fn fire_due(&self) -> Result<Option<i64>> {
+        let _firing = self.firing.lock().await;
         let mut next_ms: Option<i64> = None;
         for item in self.items().await? {
             let mut entry = entry(&item)?;

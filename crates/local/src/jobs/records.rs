@@ -51,10 +51,11 @@ pub(super) fn child_id(parent: &JobId, index: u32) -> JobId {
     JobId(format!("{parent}:{index}"))
 }
 
-/// Parent and index of a child.
+/// Parent and index of a child; an index has one form only: no `+1`, no `01`.
 pub(super) fn child_index(id: &JobId) -> Option<(&str, u32)> {
-    let (parent, index) = id.0.split_once(':')?;
-    Some((parent, index.parse().ok()?))
+    let (parent, text) = id.0.split_once(':')?;
+    let index: u32 = text.parse().ok()?;
+    (index.to_string() == text).then_some((parent, index))
 }
 
 fn key(id: &JobId) -> Key {
@@ -124,8 +125,7 @@ impl Records {
         let (parent, index) = child_index(id).ok_or_else(not_found)?;
         let parent = self.table.get(&Key::new(JOBS, parent)).await?.ok_or_else(not_found)?;
         let parent = parse(parent)?.description;
-        // The name of a child has one form only: no `+1`, no `01`.
-        if parent.request.array_size.is_none_or(|size| index >= size) || child_id(&parent.id, index) != *id {
+        if parent.request.array_size.is_none_or(|size| index >= size) {
             return Err(not_found());
         }
         let mut description = JobDescription::new(id.clone(), parent.request, parent.created_ms);

@@ -1,0 +1,9 @@
+//! Integration tests of the embedded adapters.
+
+mod conformance;
+mod crash;
+mod events;
+mod jobs;
+mod platform;
+mod schedules;
+mod storage;
