@@ -2,7 +2,7 @@
 
 use super::GRAPH;
 use super::engine::{
-    CLOSE, NUM_BASE, NUM_PRICE_BASE, Rows, Step, Track, VOLUME, Workspace, is_usable_price, is_usable_volume,
+    NUM_BASE, NUM_PRICE_BASE, Rows, Step, Track, VOLUME, Workspace, is_usable_price, is_usable_volume,
 };
 use super::set::FeatureSet;
 use crate::bars::{Bar, Bars};
@@ -292,5 +292,3 @@ impl FeatureStream {
         &self.row
     }
 }
-
-const _: () = assert!(CLOSE.0 < NUM_PRICE_BASE && VOLUME.0 + 1 == NUM_BASE);

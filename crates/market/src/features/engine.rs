@@ -26,8 +26,7 @@ pub(super) const LOW: Slot = Slot(2);
 pub(super) const CLOSE: Slot = Slot(3);
 /// Start of the bar, milliseconds since the epoch (exact in an `f64`).
 pub(super) const TIME: Slot = Slot(4);
-/// The same on the volume track, in the same order, and then the volume.
-pub(super) const VOLUME_OPEN: Slot = Slot(5);
+/// The same five on the volume track, from 5 on in the same order, and then the volume.
 pub(super) const VOLUME_HIGH: Slot = Slot(6);
 pub(super) const VOLUME_LOW: Slot = Slot(7);
 pub(super) const VOLUME_CLOSE: Slot = Slot(8);

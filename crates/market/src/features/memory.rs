@@ -28,8 +28,7 @@ pub(super) fn define(g: &mut Graph) {
     let [slot] = g.node("AUTOCORR(5,60)", &[r], window(60, |[r]| stats::correlation(&r[5..], &r[..55])));
     g.feature(145, "autocorr5_60", Memory, "autocorrelation of log returns at lag 5 within 60 bars", slot);
 
-    let [simple] = g.node("C/C1-1", &[CLOSE], window(2, |[c]| c[1] / c[0] - 1.0));
-    let [slot] = g.node("HURST(100)", &[simple], window(100, |[r]| hurst(r)));
+    let [slot] = g.node("HURST(100)", &[r], window(100, |[r]| hurst(r)));
     g.feature(146, "hurst100", Memory, "Hurst exponent from rescaled ranges of 100 returns", slot);
 
     let [slot] = g.node("VARIANCERATIO(2,60)", &[r], window(60, |[r]| variance_ratio(r)));
@@ -82,13 +81,13 @@ pub(super) fn define(g: &mut Graph) {
     g.feature(155, "cusum", Memory, "CUSUM event at the volatility over 20 bars: 1 up, -1 down, 0 none", slot);
 }
 
-/// Slope of log rescaled range on log length, over 1, 2, 4 .. pieces of at least 8 returns.
+/// Slope of log rescaled range on log length, over 1, 2, 4 .. pieces of at least 8 returns that end at the last one.
 fn hurst(returns: &[f64]) -> f64 {
     let (mut n, mut sum_x, mut sum_y, mut sum_xx, mut sum_xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
     let mut pieces = 1;
     while pieces <= 32 && returns.len() / pieces >= 8 {
         let len = returns.len() / pieces;
-        let total: f64 = returns.chunks_exact(len).take(pieces).map(rescaled_range).sum();
+        let total: f64 = returns[returns.len() - len * pieces..].chunks_exact(len).map(rescaled_range).sum();
         let (x, y) = ((len as f64).ln(), (total / pieces as f64).ln());
         n += 1.0;
         sum_x += x;
@@ -126,7 +125,7 @@ fn variance_ratio(returns: &[f64]) -> f64 {
 }
 
 /// Weights of `(1 - B)^d`, oldest first, cut where they fall below the limit.
-fn fractional_weights() -> Vec<f64> {
+pub(super) fn fractional_weights() -> Vec<f64> {
     let mut weights = vec![1.0];
     loop {
         let k = weights.len() as f64;

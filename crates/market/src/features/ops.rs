@@ -34,7 +34,7 @@ where
         let output = &mut *outputs[0];
         let inputs: [&[f64]; N] = std::array::from_fn(|index| &inputs[index][..output.len()]);
         for (row, value) in output.iter_mut().enumerate() {
-            *value = (self.function)(std::array::from_fn(|index| inputs[index][row]));
+            *value = (self.function)(inputs.map(|input| input[row]));
         }
     }
 
@@ -151,8 +151,10 @@ where
 
     fn batch(&self, inputs: &[&[f64]], outputs: &mut [&mut [f64]]) {
         let mut state = self.initial.clone();
-        for row in 0..inputs[0].len() {
-            let values = (self.function)(&mut state, std::array::from_fn(|index| inputs[index][row]));
+        let num_bars = inputs[0].len();
+        let inputs: [&[f64]; N] = std::array::from_fn(|index| &inputs[index][..num_bars]);
+        for row in 0..num_bars {
+            let values = (self.function)(&mut state, inputs.map(|input| input[row]));
             if let Some(row) = row.checked_sub(self.lookback) {
                 for (output, value) in outputs.iter_mut().zip(values) {
                     output[row] = value;

@@ -182,7 +182,7 @@ pub(super) fn define(g: &mut Graph) {
 }
 
 /// Squared correlation of the values with time; NaN where they are all equal.
-fn r_squared(values: &[f64]) -> f64 {
+pub(super) fn r_squared(values: &[f64]) -> f64 {
     let n = values.len() as f64;
     let (mean, middle) = (stats::mean(values), (n - 1.0) / 2.0);
     let (mut products, mut squares) = (0.0, 0.0);

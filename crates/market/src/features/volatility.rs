@@ -143,8 +143,9 @@ pub(super) fn define(g: &mut Graph) {
     let [slot] = g.node("RVI(14,10)", &[CLOSE], ta!(rvi rvi_open rvi_lookback RviStream; x; 14, 10; y));
     g.feature(121, "rvi14", Volatility, "relative volatility index (14, 10)", slot);
 
-    let [slot] = g.node("CHOP(14)", &bar, ta!(chop chop_open chop_lookback ChopStream; h l c; 14; y));
-    g.feature(122, "chop14", Volatility, "choppiness index over 14 bars", slot);
+    let op = ta!(choptr choptr_open choptr_lookback ChoptrStream; h l c; 14; y);
+    let [slot] = g.node("CHOPTR(14)", &bar, op);
+    g.feature(122, "chop14", Volatility, "choppiness index over 14 bars, box of true ranges", slot);
 
     let [slot] = g.node("MAXDRAWDOWN(60)", &[CLOSE], window(60, |[c]| max_drawdown(c)));
     g.feature(

@@ -7,9 +7,7 @@ use std::f64::consts::SQRT_2;
 use ta_lib::MAType;
 
 use super::Group::Volume;
-use super::engine::{
-    CLOSE, Graph, HIGH, LOW, Slot, VOLUME, VOLUME_CLOSE, VOLUME_HIGH, VOLUME_LOW, VOLUME_OPEN, VOLUME_TIME,
-};
+use super::engine::{CLOSE, Graph, HIGH, LOW, Slot, VOLUME, VOLUME_CLOSE, VOLUME_HIGH, VOLUME_LOW, VOLUME_TIME};
 use super::ops::{map, scan, ta, window};
 use super::returns::close_location;
 use super::stats;
@@ -121,8 +119,6 @@ pub(super) fn define(g: &mut Graph) {
     let [signed_root] = g.node("SIGNEDROOT", &[r, VOLUME_CLOSE, VOLUME], op);
     let [slot] = g.node("SLOPE(20)", &[signed_root, r], window(20, |[x, y]| stats::slope(x, y)));
     g.feature(141, "kyle20", Volume, "Kyle lambda over 20 bars: slope of return on signed root of value traded", slot);
-
-    debug_assert_eq!(VOLUME_OPEN.0 + 1, VOLUME_HIGH.0);
 }
 
 /// Running sums of one session.
