@@ -1,5 +1,6 @@
 //! Bars from CSV and JSON, with nothing dropped silently.
 
+mod columns;
 mod csv;
 mod json;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod timestamp;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::columns::{Column, read_columns};
 pub use self::csv::read_csv;
 pub use self::json::read_json;
 pub use self::timestamp::{DateOrder, parse_timestamp};
@@ -122,6 +124,8 @@ enum Cell<'a> {
     Owned(String),
     Integer(i64),
     Number(f64),
+    /// Milliseconds since the epoch.
+    Time(i64),
 }
 
 impl Cell<'_> {
@@ -130,7 +134,7 @@ impl Cell<'_> {
             Self::Missing => String::new(),
             Self::Text(text) => shorten(&String::from_utf8_lossy(text), 80),
             Self::Owned(text) => shorten(text, 80),
-            Self::Integer(value) => value.to_string(),
+            Self::Integer(value) | Self::Time(value) => value.to_string(),
             Self::Number(value) => value.to_string(),
         }
     }
@@ -304,6 +308,16 @@ impl<'o> Builder<'o> {
 
     /// Adds one row; `raw` is the row as it was written.
     fn row<'a>(&mut self, line: u64, raw: &[u8], cell: impl Fn(usize) -> Cell<'a>) -> Result<()> {
+        self.row_with(line, || raw, cell)
+    }
+
+    /// Adds one row; `raw` writes it out where it is refused.
+    fn row_with<'a, R: AsRef<[u8]>>(
+        &mut self,
+        line: u64,
+        raw: impl FnOnce() -> R,
+        cell: impl Fn(usize) -> Cell<'a>,
+    ) -> Result<()> {
         if let Some(column) = self.layout.symbol {
             let value = cell(column);
             if let Some(text) = value.text() {
@@ -347,7 +361,7 @@ impl<'o> Builder<'o> {
             }
             Err(Refusal { column, value, reason }) => {
                 let name = self.names[column].clone();
-                self.bad_row(line, name, value, reason, raw);
+                self.bad_row(line, name, value, reason, raw().as_ref());
             }
         }
         Ok(())
@@ -390,6 +404,7 @@ impl<'o> Builder<'o> {
         };
         let read = |text: &[u8]| parse_timestamp(text, self.options.utc_offset_secs, self.options.date_order);
         match (&value, self.layout.clock) {
+            (Cell::Time(time_ms), None) => Ok(*time_ms),
             (Cell::Missing, _) => Err(refuse("is missing", String::new())),
             (Cell::Integer(epoch), None) => timestamp::epoch(*epoch).map_err(|reason| refuse(reason, value.show())),
             (Cell::Number(secs), None) if secs.abs() < 1e11 => Ok((secs * 1000.0).round() as i64),
@@ -408,7 +423,9 @@ impl<'o> Builder<'o> {
 
     fn finish(self) -> Result<RawBars> {
         let Self { names, layout, mut out, mut bars, extras, .. } = self;
-        let mut taken = std::collections::BTreeSet::new();
+        // A second column of one of these names is kept under another.
+        let reserved = ["timestamp", "open", "high", "low", "close", "volume"];
+        let mut taken: std::collections::BTreeSet<String> = reserved.map(str::to_owned).into();
         for Extra { column, values, refused } in extras {
             if let Some(ignored) = refused {
                 out.ignored_columns.push(ignored);
@@ -438,7 +455,7 @@ fn required(cell: &Cell<'_>, decimal_comma: bool) -> Result<f64, &'static str> {
     const MISSING: &str = "is missing, expected a price";
     match cell {
         Cell::Number(value) => Ok(*value),
-        Cell::Integer(value) => Ok(*value as f64),
+        Cell::Integer(value) | Cell::Time(value) => Ok(*value as f64),
         Cell::Missing => Err(MISSING),
         Cell::Text(text) if blank(text) => Err(MISSING),
         Cell::Text(text) => number(text, decimal_comma),

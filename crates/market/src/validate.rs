@@ -323,6 +323,8 @@ pub struct Validation {
 pub struct CleanBars {
     /// The accepted bars, strictly increasing in time.
     pub bars: Bars,
+    /// Line in the source of each of them.
+    pub lines: Vec<u64>,
     /// The report.
     pub report: ValidationReport,
     /// Every row that was rejected.
@@ -373,6 +375,10 @@ pub fn clean(raw: RawBars, config: &ValidationConfig, mode: Mode) -> Result<Clea
     if mode == Mode::Strict && !rejected.is_empty() {
         return Err(Error::Rejected { report: Box::new(report), rejected });
     }
-    let bars = if accepted.len() == raw.bars.len() && report.sorted { raw.bars } else { raw.bars.select(&accepted) };
-    Ok(CleanBars { bars, report, rejected })
+    let (bars, lines) = if accepted.len() == raw.bars.len() && report.sorted {
+        (raw.bars, raw.lines)
+    } else {
+        (raw.bars.select(&accepted), accepted.iter().map(|&row| raw.lines[row]).collect())
+    };
+    Ok(CleanBars { bars, lines, report, rejected })
 }

@@ -96,6 +96,7 @@ fn an_unsorted_file_is_reported_and_sorted() {
     assert!(!clean.report.sorted);
     assert_eq!(clean.report.rules[&Rule::Order].first_line, 12);
     assert!(clean.bars.time_ms().is_sorted());
+    assert_eq!((clean.lines[10], clean.lines[20], clean.lines[30]), (21, 11, 31));
     assert_eq!(clean.bars, raw(series(50)).bars);
 }
 
