@@ -1,5 +1,7 @@
 //! Integration tests of the embedded adapters.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod conformance;
 mod crash;
 mod events;
