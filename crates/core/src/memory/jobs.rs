@@ -165,7 +165,7 @@ impl MemoryJobs {
             events.push(self.event(job));
             if let Some((parent, _)) = id.0.split_once(':')
                 && let Some(parent) = state.jobs.get_mut(&JobId(parent.to_owned()))
-                && move_child(&mut parent.description, before, after, self.clock.now_ms())
+                && parent.description.move_child(before, after, self.clock.now_ms())
             {
                 events.push(self.event(parent));
             }
@@ -285,34 +285,6 @@ impl MemoryJobs {
     fn find<T>(&self, id: &JobId, read: impl FnOnce(&Job) -> T) -> Result<T> {
         lock(&self.state).jobs.get(id).map(read).ok_or_else(|| Error::not_found("job", id))
     }
-}
-
-/// Counts a child's change in its parent; whether the parent's own status changed.
-fn move_child(parent: &mut JobDescription, before: JobStatus, after: JobStatus, now_ms: i64) -> bool {
-    if let Some(count) = parent.array_summary.get_mut(before.as_str()) {
-        *count -= 1;
-    }
-    *parent.array_summary.entry(after.as_str().to_owned()).or_default() += 1;
-    parent.array_summary.retain(|_, count| *count > 0);
-    let count = |status: JobStatus| parent.array_summary.get(status.as_str()).copied().unwrap_or(0);
-    let num_failed = count(JobStatus::Failed);
-    let status = if Some(num_failed + count(JobStatus::Succeeded)) == parent.request.array_size {
-        if num_failed == 0 { JobStatus::Succeeded } else { JobStatus::Failed }
-    } else {
-        JobStatus::Running
-    };
-    if parent.status == status {
-        return false;
-    }
-    parent.status = status;
-    parent.started_ms.get_or_insert(now_ms);
-    if status.is_final() {
-        parent.stopped_ms = Some(now_ms);
-        if status == JobStatus::Failed && parent.status_reason.is_none() {
-            parent.status_reason = Some(format!("{num_failed} children failed"));
-        }
-    }
-    true
 }
 
 #[async_trait]

@@ -21,7 +21,7 @@ pub struct JobAttempt {
     pub started_ms: i64,
     /// When it ended.
     pub stopped_ms: i64,
-    /// Its exit code; `None` where a signal ended it.
+    /// Its exit code, 128 plus the number of the signal that ended it; `None` where nobody saw the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// Why it ended.
@@ -44,6 +44,35 @@ impl JobDescription {
             stopped_ms: None,
             array_summary: BTreeMap::new(),
         }
+    }
+
+    /// Counts the change of a child of this array job; whether the own status changed with it.
+    #[must_use]
+    pub fn move_child(&mut self, before: JobStatus, after: JobStatus, now_ms: i64) -> bool {
+        if let Some(count) = self.array_summary.get_mut(before.as_str()) {
+            *count -= 1;
+        }
+        *self.array_summary.entry(after.as_str().to_owned()).or_default() += 1;
+        self.array_summary.retain(|_, count| *count > 0);
+        let count = |status: JobStatus| self.array_summary.get(status.as_str()).copied().unwrap_or(0);
+        let num_failed = count(JobStatus::Failed);
+        let status = if Some(num_failed + count(JobStatus::Succeeded)) == self.request.array_size {
+            if num_failed == 0 { JobStatus::Succeeded } else { JobStatus::Failed }
+        } else {
+            JobStatus::Running
+        };
+        if self.status == status {
+            return false;
+        }
+        self.status = status;
+        self.started_ms.get_or_insert(now_ms);
+        if status.is_final() {
+            self.stopped_ms = Some(now_ms);
+            if status == JobStatus::Failed && self.status_reason.is_none() {
+                self.status_reason = Some(format!("{num_failed} children failed"));
+            }
+        }
+        true
     }
 
     /// The event that says where this job stands now; `attempts` are those that ended.
