@@ -3,8 +3,14 @@
 //! Every part is a `fn router(state) -> Router`; a binary merges those it serves and hands them to [`finish`], which adds
 //! what all of them share. Tests call the result in memory.
 
+#[cfg(feature = "control")]
+pub mod control;
 pub mod error;
 pub mod extract;
+pub mod health;
+pub mod metrics;
+pub mod openapi;
+pub mod predict;
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;

@@ -124,6 +124,8 @@ pub struct ServingStatus {
     pub num_in_flight: usize,
     /// The prediction log.
     pub log: LogStatus,
+    /// When this was, milliseconds since the epoch.
+    pub time_ms: i64,
 }
 
 /// Serves models.
@@ -198,6 +200,7 @@ impl Predictor {
         let mut status = self.models.status();
         status.num_in_flight = self.pool.num_in_flight();
         status.log = self.log.status();
+        status.time_ms = self.ports.clock.now_ms();
         status
     }
 

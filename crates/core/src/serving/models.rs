@@ -159,6 +159,7 @@ impl Models {
             registry_error: production.registry_error.clone(),
             num_in_flight: 0,
             log: LogStatus::default(),
+            time_ms: 0,
         }
     }
 
