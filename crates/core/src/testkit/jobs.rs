@@ -289,8 +289,12 @@ async fn cancellations(runner: &JobsUnderTest) {
     for (verb, exit_code) in [("sleep", None), ("checkpoint", Some(EXIT_RETRY))] {
         let id = runner.submit(JobRequest { attempts: 5, ..runner.request(&[verb, "300"]) }).await;
         runner.wait_for_line(&id, "ready").await;
-        let job = ok(runner.jobs.describe(&id).await, "describe");
-        assert_eq!(job.status, JobStatus::Running);
+        // It may print before its start is recorded.
+        let job = wait("the start of a job", async || {
+            let job = ok(runner.jobs.describe(&id).await, "describe");
+            (job.status == JobStatus::Running).then_some(job)
+        })
+        .await;
         assert_eq!(job.stopped_ms, None);
         ok(runner.jobs.cancel(&id, "enough of it").await, "cancel");
         ok(runner.jobs.cancel(&id, "a second reason").await, "second cancel");
