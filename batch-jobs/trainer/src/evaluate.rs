@@ -20,7 +20,7 @@ const CALIBRATION_BINS: usize = 10;
 
 /// Outputs for the samples `rows`, `[rows, outputs]`: probabilities, or standardised numbers.
 #[must_use]
-pub fn outputs(shape: &Shape, parameters: &Parameters, data: &Data, rows: &[usize]) -> Vec<f64> {
+pub(crate) fn outputs(shape: &Shape, parameters: &Parameters, data: &Data, rows: &[usize]) -> Vec<f64> {
     let weights = Weights::<Flex>::new(parameters, &Default::default());
     let mut all = Vec::with_capacity(rows.len() * shape.num_outputs);
     for rows in rows.chunks(BATCH_ROWS) {
@@ -46,7 +46,7 @@ pub fn predictions(shape: &Shape, parameters: &Parameters, data: &Data, rows: &[
 ///
 /// # Errors
 /// `Invalid` where predictions are no probabilities or not finite.
-pub fn metrics(data: &Data, predict: impl Fn(&[usize]) -> Vec<f64>) -> Result<FoldMetrics> {
+pub(crate) fn metrics(data: &Data, predict: impl Fn(&[usize]) -> Vec<f64>) -> Result<FoldMetrics> {
     let set = &data.set;
     let num_classes = set.classes.len();
     let naive = baselines::forecasts(set, &set.test, (num_classes > 0).then_some(num_classes));
@@ -79,7 +79,7 @@ pub fn metrics(data: &Data, predict: impl Fn(&[usize]) -> Vec<f64>) -> Result<Fo
 ///
 /// # Errors
 /// `Invalid` where a column has no finite value.
-pub fn reference(data: &Data, predictions: &[f64]) -> Result<ReferenceProfile> {
+pub(crate) fn reference(data: &Data, predictions: &[f64]) -> Result<ReferenceProfile> {
     let set = &data.set;
     let width = data.raw_features.len() / set.samples.len().max(1);
     let features: Vec<(String, Vec<f64>)> = set

@@ -1,5 +1,8 @@
 //! The training loop.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 

@@ -12,7 +12,7 @@ use moola_core::{Error, Result};
 use crate::storage::Storage;
 
 /// Steps of a chunk.
-pub const CHUNK_STEPS: u64 = 200;
+const CHUNK_STEPS: u64 = 200;
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 const FOLDER: &str = "progress/";
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use moola_core::commit::{from_json_bytes, sha256_hex, to_json_bytes};
 use moola_core::contract::{
-    Architecture, FORMAT_VERSION, FoldMetrics, Lineage, OutputSpec, RunOutcome, RunResult, Task, TrainedModel,
+    Architecture, FORMAT_VERSION, FoldMetrics, Lineage, OutputSpec, RunOutcome, RunResult, TrainedModel,
     TrainingSpec, paths,
 };
 use moola_core::ports::{Engine as _, Tensor};
@@ -23,7 +23,7 @@ use crate::evaluate;
 use crate::fit::Fit;
 use crate::model::{self, Parameters, Shape};
 use crate::progress::ProgressWriter;
-use crate::state::State;
+use crate::state::{Counters, State};
 use crate::storage::Storage;
 
 /// Rows of the comparison of the exported model with the trained one, and the difference that is accepted.
@@ -121,7 +121,11 @@ fn run_in(storage: &Storage, options: &Options) -> Result<(), Stop> {
     let naive = spec.model.architecture == Architecture::Naive;
     let data = Data::new(&spec, &bars, !naive)?;
     let shape = data.shape(&spec);
-    let trained = if naive { naive_model(&spec, &data, &shape)? } else { train(storage, options, &spec, &spec_bytes, &data, &shape)? };
+    let trained = if naive {
+        naive_model(&spec, &data, &shape)?
+    } else {
+        train(storage, options, &spec, &spec_bytes, &data, &shape)?
+    };
     finish(storage, options, &spec, &data, &shape, trained)
 }
 
@@ -142,7 +146,7 @@ struct Trained {
     metrics: FoldMetrics,
     /// Predictions for the training fold.
     train: Vec<f64>,
-    counters: crate::state::Counters,
+    counters: Counters,
     warnings: Vec<String>,
 }
 
@@ -166,7 +170,7 @@ fn naive_model(spec: &TrainingSpec, data: &Data, shape: &Shape) -> Result<Traine
     let answer = baselines::forecasts(set, &[0], classes).remove(name);
     let answer = answer.ok_or_else(|| Error::internal(format!("there is no baseline `{name}`")))?;
     let predict = |rows: &[usize]| answer.repeat(rows.len());
-    let counters = crate::state::Counters { attempts: 1, ..Default::default() };
+    let counters = Counters { attempts: 1, ..Default::default() };
     Ok(Trained {
         onnx: model::export_naive(shape, &answer, &metadata(spec, data))?,
         metrics: evaluate::metrics(data, predict)?,
@@ -233,7 +237,7 @@ fn check_export(onnx: &[u8], shape: &Shape, data: &Data, rows: &[usize], expecte
     Err(Error::internal(what))
 }
 
-fn warnings(counters: &crate::state::Counters, metrics: &FoldMetrics) -> Vec<String> {
+fn warnings(counters: &Counters, metrics: &FoldMetrics) -> Vec<String> {
     let mut warnings = Vec::new();
     if counters.num_outliers > 0 {
         warnings.push(format!("{} steps had a gradient far above the usual norm", counters.num_outliers));
@@ -312,7 +316,6 @@ fn finish(
         environment: options.environment.clone(),
         warnings,
     };
-    debug_assert!(shape.task != Task::Classification || !set.classes.is_empty());
     storage.put(paths::RESULT, to_json_bytes(&result)?)?;
     // What was written can be read: a result that cannot is worth nothing.
     let _: RunResult = from_json_bytes(paths::RESULT, &storage.get(paths::RESULT)?.unwrap_or_default())?;

@@ -1,5 +1,8 @@
 //! Where a run's files are.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

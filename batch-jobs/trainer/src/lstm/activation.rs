@@ -12,16 +12,16 @@ pub(super) fn tanh(x: f32) -> f32 {
     let x = if x > LIMIT { LIMIT } else { x };
     let x = if x < -LIMIT { -LIMIT } else { x };
     let square = x * x;
-    let mut p = -2.760_768_5e-16_f32;
+    let mut p = -2.760_768_4e-16_f32;
     p = p * square + 2.000_188e-13;
     p = p * square - 8.604_672e-11;
-    p = p * square + 5.122_297e-8;
-    p = p * square + 1.485_722_4e-5;
-    p = p * square + 6.372_619e-4;
-    p = p * square + 4.893_525e-3;
+    p = p * square + 5.122_297_3e-8;
+    p = p * square + 1.485_722_35e-5;
+    p = p * square + 6.372_619_5e-4;
+    p = p * square + 4.893_524_6e-3;
     let mut q = 1.198_258_4e-6_f32;
-    q = q * square + 1.185_347_06e-4;
-    q = q * square + 2.268_434_6e-3;
+    q = q * square + 1.185_347_1e-4;
+    q = q * square + 2.268_434_7e-3;
     q = q * square + 4.893_525e-3;
     x * p / q
 }

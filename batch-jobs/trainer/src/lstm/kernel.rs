@@ -37,15 +37,58 @@ pub(super) struct Weights<'a> {
     pub(super) b: &'a [f32],
 }
 
+/// Memory of earlier passes. Fresh memory of this size costs a page fault per 4 kB, every step anew.
+static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+const MAX_POOLED: usize = 256;
+
+/// Numbers in memory that is used again.
+#[derive(Debug, Default)]
+struct Buffer(Vec<f32>);
+
+impl Buffer {
+    /// `len` numbers of any value: all must be written before they are read.
+    fn stale(len: usize) -> Self {
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = pool.iter().position(|list| (len..=2 * len).contains(&list.capacity()));
+        let mut list = place.map(|place| pool.swap_remove(place)).unwrap_or_default();
+        drop(pool);
+        list.resize(len, 0.0);
+        Self(list)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.len() < MAX_POOLED && self.0.capacity() > 0 {
+            pool.push(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
 /// What the backward pass needs of one direction of one chunk; time first: `[steps, rows, ..]`.
 #[derive(Debug)]
 struct DirectionTape {
     /// Activated gates, `[steps, rows, 4 * hidden]`.
-    gates: Vec<f32>,
+    gates: Buffer,
     /// Cell states, their `tanh`, and hidden states, `[steps, rows, hidden]` each.
-    cells: Vec<f32>,
-    cell_tanhs: Vec<f32>,
-    hiddens: Vec<f32>,
+    cells: Buffer,
+    cell_tanhs: Buffer,
+    hiddens: Buffer,
 }
 
 /// What the backward pass needs of a chunk of rows.
@@ -53,7 +96,7 @@ struct DirectionTape {
 pub(super) struct ChunkTape {
     rows: usize,
     /// The input, time first.
-    x: Vec<f32>,
+    x: Buffer,
     directions: Vec<DirectionTape>,
 }
 
@@ -92,12 +135,12 @@ pub(super) fn forward(sizes: Sizes, x: &[f32], weights: Weights<'_>) -> (Vec<f32
 }
 
 /// `[rows, steps, width]` to `[steps, rows, width]`.
-fn time_first(x: &[f32], rows: usize, steps: usize, width: usize) -> Vec<f32> {
-    let mut out = Vec::with_capacity(x.len());
+fn time_first(x: &[f32], rows: usize, steps: usize, width: usize) -> Buffer {
+    let mut out = Buffer::stale(x.len());
     for t in 0..steps {
         for row in 0..rows {
-            let from = (row * steps + t) * width;
-            out.extend_from_slice(&x[from..from + width]);
+            let (from, to) = ((row * steps + t) * width, (t * rows + row) * width);
+            out[to..to + width].copy_from_slice(&x[from..from + width]);
         }
     }
     out
@@ -109,13 +152,14 @@ fn forward_direction(sizes: Sizes, rows: usize, x: &[f32], weights: Weights<'_>,
     let w = &weights.w[direction * width * inputs..][..width * inputs];
     let r = &weights.r[direction * width * hidden..][..width * hidden];
     let b = &weights.b[direction * width..][..width];
-    let mut gates = b.repeat(steps * rows);
+    let mut gates = Buffer::stale(steps * rows * width);
+    gates.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(b));
     // One large product for the input at all steps.
     product(steps * rows, inputs, width, Matrix::rows(x, inputs), Matrix::columns(w, inputs), &mut gates, true);
     let size = rows * hidden;
-    let mut cells = vec![0.0; steps * size];
-    let mut cell_tanhs = vec![0.0; steps * size];
-    let mut hiddens = vec![0.0; steps * size];
+    let mut cells = Buffer::stale(steps * size);
+    let mut cell_tanhs = Buffer::stale(steps * size);
+    let mut hiddens = Buffer::stale(steps * size);
     let mut last = None;
     for step in 0..steps {
         let t = if direction == 0 { step } else { steps - 1 - step };
@@ -160,7 +204,7 @@ pub(super) fn backward(
             r: vec![0.0; directions * width * hidden],
             b: vec![0.0; directions * width],
         };
-        let mut dx_time_first = if dx.is_some() { vec![0.0; steps * rows * inputs] } else { Vec::new() };
+        let mut dx_time_first = dx.as_ref().map(|dx| Buffer::stale(dx.len()));
         for (direction, states) in tape.directions.iter().enumerate() {
             let dgates = backward_direction(sizes, rows, states, weights, dy, direction);
             // One large product each for the weights, the input and the state at all steps.
@@ -179,14 +223,14 @@ pub(super) fn backward(
             for row in dgates.chunks_exact(width) {
                 db.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
             }
-            if dx.is_some() {
+            if let Some(dx) = &mut dx_time_first {
                 let w = &weights.w[direction * width * inputs..][..width * inputs];
                 let count = steps * rows;
                 let (dgates, w) = (Matrix::rows(&dgates, width), Matrix::rows(w, inputs));
-                product(count, width, inputs, dgates, w, &mut dx_time_first, true);
+                product(count, width, inputs, dgates, w, dx, direction > 0);
             }
         }
-        if let Some(dx) = dx {
+        if let Some((dx, dx_time_first)) = dx.zip(dx_time_first) {
             for t in 0..steps {
                 for row in 0..rows {
                     let (from, to) = ((t * rows + row) * inputs, (row * steps + t) * inputs);
@@ -215,12 +259,12 @@ fn backward_direction(
     weights: Weights<'_>,
     dy: &[f32],
     direction: usize,
-) -> Vec<f32> {
+) -> Buffer {
     let Sizes { steps, hidden, directions, .. } = sizes;
     let width = GATES * hidden;
     let size = rows * hidden;
     let r = &weights.r[direction * width * hidden..][..width * hidden];
-    let mut dgates = vec![0.0; steps * rows * width];
+    let mut dgates = Buffer::stale(steps * rows * width);
     let mut dhidden = vec![0.0; size];
     let mut dcell = vec![0.0; size];
     for step in (0..steps).rev() {

@@ -2,7 +2,7 @@ use burn::tensor::activation::{relu, softmax};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 
-use super::{FEATURE_UNITS, Parameters, Shape};
+use super::{Parameters, Shape};
 use crate::lstm::{LstmBackend, lstm};
 
 /// Inputs of some samples, and what dropout keeps of them.
@@ -106,8 +106,9 @@ pub fn forward<B: LstmBackend>(shape: &Shape, weights: &Weights<B>, batch: Batch
 
     let query = last.clone().matmul(weights.get("attention.query")) + weights.get::<2>("attention.query_bias");
     let query = (query * (1.0 / (head_width as f32).sqrt())).reshape([rows, heads, head_width]).swap_dims(0, 1);
-    let query = query.matmul(weights.get::<3>("attention.key")).swap_dims(0, 1); // [rows, heads, width]
-    let scores = softmax(query.matmul(states.clone().swap_dims(1, 2)), 2); // [rows, heads, steps]
+    let query = query.matmul(weights.get::<3>("attention.key")).permute([1, 2, 0]); // [rows, width, heads]
+    // The states on the left: so the gradient of this product comes in their own layout.
+    let scores = softmax(states.clone().matmul(query), 1).swap_dims(1, 2); // [rows, heads, steps]
     let gathered = scores.matmul(states).swap_dims(0, 1); // [heads, rows, width]
     let gathered = gathered.matmul(weights.get::<3>("attention.value")).swap_dims(0, 1).reshape([rows, width]);
     let gathered = gathered.matmul(weights.get("attention.output")) + weights.get::<2>("attention.output_bias");
@@ -118,7 +119,6 @@ pub fn forward<B: LstmBackend>(shape: &Shape, weights: &Weights<B>, batch: Batch
         let features = features.matmul(weights.get("features.weight")) + weights.get::<2>("features.bias");
         read = Tensor::cat(vec![read, relu(features)], 1);
     }
-    debug_assert_eq!(shape.head_inputs() - width, if shape.num_features > 0 { FEATURE_UNITS } else { 0 });
     if let Some(masks) = batch.masks {
         read = read * Tensor::<B, 2>::from_data(TensorData::new(masks, [rows, shape.head_inputs()]), device);
     }

@@ -87,3 +87,39 @@ fn the_naive_model_answers_the_same_always() {
     let answer = loaded.run(vec![Tensor::new(vec![2, 15, 4], random(120, 1)).unwrap()]).unwrap();
     assert_eq!(answer[0].data(), [0.2, 0.5, 0.3, 0.2, 0.5, 0.3]);
 }
+
+/// Needs Python with the packages of `tests/oracle`: `MOOLA_ORACLE_PYTHON=.venv/bin/python cargo test -p moola-trainer`.
+#[test]
+fn onnxruntime_answers_as_the_trained_model_and_the_checker_accepts_the_file() {
+    let Ok(python) = std::env::var("MOOLA_ORACLE_PYTHON") else {
+        eprintln!("skipped: MOOLA_ORACLE_PYTHON names no Python with onnx and onnxruntime");
+        return;
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/oracle/onnx_oracle.py");
+    let dir = tempfile::tempdir().unwrap();
+    for shape in [shape(Task::Classification, 2, 6), shape(Task::Regression, 1, 0)] {
+        let parameters = Parameters::new(&shape, 3);
+        let onnx = export(&shape, &parameters, (0.0, 1.0), &Metadata::default()).unwrap();
+        let cases: Vec<serde_json::Value> = [1, 7]
+            .into_iter()
+            .map(|rows| {
+                let (bars, features) = (random(rows * 60, 5), random(rows * shape.num_features, 6));
+                let mut inputs = serde_json::json!({"bars": {"shape": [rows, 15, 4], "data": bars}});
+                if shape.num_features > 0 {
+                    inputs["features"] = serde_json::json!({"shape": [rows, shape.num_features], "data": features});
+                }
+                let batch = Batch { num_rows: rows, bars, features, masks: None };
+                let outputs = forward(&shape, &Weights::<Flex>::new(&parameters, &Default::default()), batch);
+                let outputs = if shape.task == Task::Classification { softmax(outputs, 1) } else { outputs };
+                let name = output_name(shape.task);
+                let outputs = serde_json::json!({name: {"shape": [rows, shape.num_outputs], "data": numbers(outputs)}});
+                serde_json::json!({"inputs": inputs, "outputs": outputs})
+            })
+            .collect();
+        let (model, file) = (dir.path().join("model.onnx"), dir.path().join("cases.json"));
+        std::fs::write(&model, onnx).unwrap();
+        std::fs::write(&file, serde_json::json!({"cases": cases}).to_string()).unwrap();
+        let output = std::process::Command::new(&python).arg(script).arg(&model).arg(&file).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

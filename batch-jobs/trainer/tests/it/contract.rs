@@ -30,7 +30,8 @@ fn a_run_leaves_what_the_contract_names_and_is_done_once() {
     let reference: ReferenceProfile = serde_json::from_slice(&reference).unwrap();
     reference.validate().unwrap();
     assert_eq!((reference.features.len(), reference.predictions.len()), (24, 2));
-    assert_eq!(files(&run.join("checkpoints")).len(), 2);
+    let checkpoints = files(&run.join("checkpoints"));
+    assert_eq!(checkpoints.iter().filter(|folder| !files(folder).is_empty()).count(), 2);
 
     let progress = place.progress("r1");
     let steps: Vec<u64> = progress.iter().filter_map(|p| if let Progress::Step(s) = p { Some(s.step) } else { None }).collect();

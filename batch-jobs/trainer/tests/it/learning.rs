@@ -9,7 +9,8 @@ fn a_pattern_is_learnt() {
     let place = Place::new(bars(1500, 5));
     let mut spec = spec("r1", &place.sha256, up_or_down());
     spec.window.feature_set = String::new();
-    spec.optimizer.epochs = 6;
+    spec.window.stride = 1;
+    spec.optimizer.epochs = 8;
     spec.optimizer.class_weights = true;
     let result = place.trained(&spec);
     let Some(FoldMetrics::Classification { test, baselines, .. }) = result.metrics else { panic!("no metrics") };
@@ -21,7 +22,7 @@ fn a_pattern_is_learnt() {
 
 #[test]
 fn the_same_spec_makes_the_same_bytes_on_any_number_of_threads() {
-    let place = Place::new(bars(600, 6));
+    let place = Place::new(bars(700, 6));
     let mut first = spec("r1", &place.sha256, up_or_down());
     first.model.num_layers = 2;
     place.trained(&first);
@@ -43,7 +44,7 @@ fn the_same_spec_makes_the_same_bytes_on_any_number_of_threads() {
 
 #[test]
 fn training_stops_when_validation_does_not_improve() {
-    let place = Place::new(bars(600, 8));
+    let place = Place::new(bars(700, 8));
     let mut spec = spec("r1", &place.sha256, up_or_down());
     spec.optimizer.patience = 1;
     spec.optimizer.epochs = 100;

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
 
 /// Bars of a walk whose next step has mostly the sign of the last: what a model can learn.
-pub fn bars(count: usize, seed: u64) -> Bars {
+pub(crate) fn bars(count: usize, seed: u64) -> Bars {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut bars = Bars::with_capacity(count);
     let (mut price, mut up): (f64, bool) = (100.0, true);
@@ -33,7 +33,7 @@ pub fn bars(count: usize, seed: u64) -> Bars {
 }
 
 /// A small spec of `run_id` over `sha256`.
-pub fn spec(run_id: &str, sha256: &str, label: LabelSpec) -> TrainingSpec {
+pub(crate) fn spec(run_id: &str, sha256: &str, label: LabelSpec) -> TrainingSpec {
     TrainingSpec {
         format_version: 1,
         run_id: run_id.into(),
@@ -47,7 +47,8 @@ pub fn spec(run_id: &str, sha256: &str, label: LabelSpec) -> TrainingSpec {
         },
         window: WindowSpec { bars: 12, stride: 2, feature_set: "core".into(), max_windows: 0 },
         label,
-        split: SplitSpec::default(),
+        // The features need 105 bars of history, so the borders between the folds are wide.
+        split: SplitSpec { train: 0.5, validation: 0.3, embargo_bars: 0 },
         model: ModelSpec { hidden_size: 8, num_heads: 2, ..ModelSpec::default() },
         optimizer: OptimizerSpec {
             epochs: 4,
@@ -64,18 +65,18 @@ pub fn spec(run_id: &str, sha256: &str, label: LabelSpec) -> TrainingSpec {
 }
 
 /// Whether the price rises over the next bar.
-pub fn up_or_down() -> LabelSpec {
+pub(crate) fn up_or_down() -> LabelSpec {
     LabelSpec::Supplied { column: "up".into(), classes: vec!["down".into(), "up".into()], horizon: 1 }
 }
 
 /// A data directory.
-pub struct Place {
-    pub dir: TempDir,
-    pub sha256: String,
+pub(crate) struct Place {
+    pub(crate) dir: TempDir,
+    pub(crate) sha256: String,
 }
 
 impl Place {
-    pub fn new(mut bars: Bars) -> Self {
+    pub(crate) fn new(mut bars: Bars) -> Self {
         let up = (0..bars.len()).map(|t| match bars.close().get(t + 1) {
             Some(next) => f64::from(u8::from(*next > bars.close()[t])),
             None => f64::NAN,
@@ -90,16 +91,16 @@ impl Place {
         Self { dir, sha256: sha256_hex(&bytes) }
     }
 
-    pub fn run_dir(&self, run_id: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, run_id: &str) -> PathBuf {
         self.dir.path().join("runs").join(run_id)
     }
 
-    pub fn write_spec(&self, spec: &TrainingSpec) {
+    pub(crate) fn write_spec(&self, spec: &TrainingSpec) {
         std::fs::create_dir_all(self.run_dir(&spec.run_id)).unwrap();
         std::fs::write(self.run_dir(&spec.run_id).join("spec.json"), serde_json::to_vec(spec).unwrap()).unwrap();
     }
 
-    pub fn command(&self, run_id: &str) -> Command {
+    pub(crate) fn command(&self, run_id: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_moola-trainer"));
         command.arg(format!("file://{}/spec.json", self.run_dir(run_id).display()));
         for name in ["AWS_BATCH_JOB_ID", "AWS_BATCH_JOB_ATTEMPT", "AWS_BATCH_JOB_ARRAY_INDEX"] {
@@ -108,31 +109,31 @@ impl Place {
         command
     }
 
-    pub fn start(&self, run_id: &str) -> Child {
+    pub(crate) fn start(&self, run_id: &str) -> Child {
         self.command(run_id).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    pub fn train(&self, spec: &TrainingSpec) -> Output {
+    pub(crate) fn train(&self, spec: &TrainingSpec) -> Output {
         self.write_spec(spec);
         self.command(&spec.run_id).output().unwrap()
     }
 
     /// Trains and expects success.
-    pub fn trained(&self, spec: &TrainingSpec) -> RunResult {
+    pub(crate) fn trained(&self, spec: &TrainingSpec) -> RunResult {
         let output = self.train(spec);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         self.result(&spec.run_id)
     }
 
-    pub fn result(&self, run_id: &str) -> RunResult {
+    pub(crate) fn result(&self, run_id: &str) -> RunResult {
         serde_json::from_slice(&std::fs::read(self.run_dir(run_id).join("result.json")).unwrap()).unwrap()
     }
 
-    pub fn model(&self, run_id: &str) -> Vec<u8> {
+    pub(crate) fn model(&self, run_id: &str) -> Vec<u8> {
         std::fs::read(self.run_dir(run_id).join("artifacts/model.onnx")).unwrap()
     }
 
-    pub fn progress(&self, run_id: &str) -> Vec<Progress> {
+    pub(crate) fn progress(&self, run_id: &str) -> Vec<Progress> {
         let mut all = Vec::new();
         for file in files(&self.run_dir(run_id).join("progress")) {
             let text = std::fs::read_to_string(file).unwrap();
@@ -143,7 +144,7 @@ impl Place {
 }
 
 /// Files of a folder by name; none where it does not exist.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
