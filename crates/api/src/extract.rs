@@ -91,13 +91,13 @@ pub async fn read_body(request: Request) -> Result<bytes::Bytes, ApiError> {
 /// 400, naming the path of the field and its value.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // The path costs time, so it is kept only once something is known to be wrong.
-    serde_json::from_slice(bytes).or_else(|error| {
+    serde_json::from_slice(bytes).map_err(|error| {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let (path, error) = match serde_path_to_error::deserialize::<_, T>(&mut deserializer) {
             Ok(_) => (String::new(), error),
             Err(error) => (error.path().to_string(), error.into_inner()),
         };
-        Err(json_error(bytes, &path, &error))
+        json_error(bytes, &path, &error)
     })
 }
 
@@ -105,7 +105,7 @@ fn json_error(bytes: &[u8], path: &str, error: &serde_json::Error) -> ApiError {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or(&text);
     let at = format!("at line {} column {}", error.line(), error.column());
-    let field = if path.is_empty() || path == "." { "body" } else { path.trim_end_matches(".?") };
+    let field = if matches!(path, "" | "." | "?") { "body" } else { path.trim_end_matches(".?") };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return ApiError::invalid("body", "", "a JSON document");
     }
@@ -115,7 +115,7 @@ fn json_error(bytes: &[u8], path: &str, error: &serde_json::Error) -> ApiError {
             match is_wrong.iter().find_map(|start| text.strip_prefix(start)) {
                 Some(rest) => {
                     let (value, expected) = rest.split_once(", expected ").unwrap_or((rest, "another value"));
-                    format!("`{field}` is {}, expected {expected} ({at})", quoted(value))
+                    format!("`{field}` is {}, expected {} ({at})", quoted(value), plain(expected))
                 }
                 None => format!("`{field}`: {text} ({at})"),
             }
@@ -123,6 +123,18 @@ fn json_error(bytes: &[u8], path: &str, error: &serde_json::Error) -> ApiError {
         _ => format!("`{field}` is `{}`, expected JSON: {text} ({at})", token_at(bytes, error.line(), error.column())),
     };
     ApiError::new(StatusCode::BAD_REQUEST, "INVALID_PARAMETER_VALUE", message)
+}
+
+/// serde's words for what it expected, without Rust's names of types.
+fn plain(expected: &str) -> &str {
+    match expected {
+        "f32" | "f64" => "a number",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number in range",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "a boolean" => "true or false",
+        other => other,
+    }
 }
 
 /// serde's words for a value (``string "abc"``, ``floating point `1.5` ``, `null`) as this project writes them.

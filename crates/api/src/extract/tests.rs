@@ -26,17 +26,18 @@ fn message(body: &str) -> String {
 #[test]
 fn wrong_json_names_path_and_value() {
     for (body, parts) in [
-        (r#"{"inner": {"rows": [[1, 2], [3, "x"]]}}"#, &["`inner.rows[1][1]`", r#"string "x""#, "expected f64"][..]),
+        (r#"{"inner": {"rows": [[1, 2], [3, "x"]]}}"#, &["`inner.rows[1][1]`", r#"string "x""#, "expected a number"][..]),
         (r#"{"inner": {"rows": [[1, null]]}}"#, &["`inner.rows[0][1]` is `null`"]),
         (r#"{"inner": {"rows": [[1, NaN]]}}"#, &["`inner.rows[0][1]` is `NaN`", "expected JSON"]),
         (r#"{"inner": {"rows": [[1, 1e999]]}}"#, &["`inner.rows[0][1]` is `1e999`", "out of range"]),
         (r#"{"inner": {"rows": [[1, -Infinity]]}}"#, &["`inner.rows[0][1]` is `-Infinity`"]),
         (r#"{"inner": {"rows": [[1, true]]}}"#, &["`inner.rows[0][1]` is boolean `true`"]),
-        (r#"{"inner": {"rows": 5}}"#, &["`inner.rows` is integer `5`", "a sequence"]),
+        (r#"{"inner": {"rows": 5}}"#, &["`inner.rows` is integer `5`", "a list"]),
         (r#"{"inner": {}}"#, &["`inner`", "missing field `rows`"]),
         (r#"{"inner": {"rows": []}, "outer": 1}"#, &["unknown field `outer`"]),
         (r#"{"inner": {"rows": [[1,"#, &["EOF"]),
         ("[]", &["`body`"]),
+        ("{", &["`body` is `{`", "expected JSON"]),
         ("", &["`body` is ``, expected a JSON document"]),
         ("{\"inner\": {\"rows\": [[1]]}} x", &["`body` is `x`", "trailing characters"]),
     ] {

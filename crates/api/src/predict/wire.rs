@@ -88,7 +88,7 @@ impl<'de> Deserialize<'de> for Time {
 
 /// A batch of windows for a model.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `model_version` and `input_data`")]
 pub struct PredictBodyV2 {
     /// A registered model; may be part of `model_version` instead.
     #[schema(example = "sp500-range")]
@@ -106,7 +106,7 @@ pub struct PredictBodyV2 {
 
 /// Windows of bars, or a symbol.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `ohlc_data` or `symbol`")]
 pub struct InputData {
     /// Open, high, low, close: `[batch, window, 4]`. Absent to predict on the latest bars of `symbol` that moola holds.
     #[schema(value_type = Option<Vec<Vec<[f64; 4]>>>)]
@@ -179,7 +179,7 @@ fn sample(
 
 /// One window for a model.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(deny_unknown_fields, rename_all = "camelCase", expecting = "an object with `features`")]
 pub struct PredictBodyV1 {
     /// The bars: an object, or the rows of `ohlc_data` alone.
     features: Features,
@@ -476,7 +476,7 @@ impl PredictAnswerV1 {
 
 /// What happened after predictions.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `outcomes`")]
 pub struct Outcomes {
     /// At least one.
     outcomes: Vec<OutcomeBody>,
@@ -484,7 +484,7 @@ pub struct Outcomes {
 
 /// What happened after one prediction.
 #[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object with `prediction_id` and `label` or `value`")]
 struct OutcomeBody {
     /// The prediction.
     prediction_id: String,

@@ -224,7 +224,7 @@ fn check_sample(manifest: &ModelManifest, request: &PredictRequest, sample: &Sam
             return Err(Error::invalid(&fields.row("volume", row), format!("{} numbers", volume.len()), shape()));
         }
         Some(volume) => {
-            let is_bad = |volume: &Option<f64>| volume.is_some_and(|volume| !(volume >= 0.0 && volume < f64::INFINITY));
+            let is_bad = |volume: &Option<f64>| volume.is_some_and(|volume| !(0.0..f64::INFINITY).contains(&volume));
             if let Some(index) = volume.iter().position(is_bad) {
                 let field = format!("{}[{index}]", fields.row("volume", row));
                 let value = volume[index].unwrap_or(f64::NAN);
