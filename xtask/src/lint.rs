@@ -15,7 +15,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("moola-onnx", &["moola-core", "moola-market"]),
     ("moola-trainer", &["moola-core", "moola-local", "moola-market", "moola-onnx"]),
     ("moola-cli", &["moola-api", "moola-core", "moola-local", "moola-market", "moola-onnx", "moola-trainer"]),
-    ("moola-tests", &[]),
+    (
+        "moola-tests",
+        &["moola-api", "moola-cli", "moola-core", "moola-local", "moola-market", "moola-onnx", "moola-trainer"],
+    ),
     ("moola-xtask", &[]),
 ];
 
@@ -27,7 +30,7 @@ const HEAVY: &[(&str, &[&str])] = &[
     ("cranelift", &[]),
     ("parquet", &["moola-core"]),
     ("redb", &["moola-local"]),
-    ("reqwest", &["moola-cli"]),
+    ("reqwest", &["moola-cli", "moola-tests"]),
     ("tract", &["moola-onnx"]),
 ];
 

@@ -435,6 +435,3 @@ fn judge_samples(
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
-
-#[cfg(test)]
-mod tests;
