@@ -10,6 +10,7 @@ use moola_trainer::model::{Batch, Parameters, Shape};
 use moola_trainer::optimizer;
 
 fn main() {
+    moola_trainer::keep_freed_memory();
     let steps: usize = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(8);
     println!("BiLSTM + attention, windows of 105 bars, windows/s");
     println!("{:>8} {:>10} {:>10} {:>10}", "hidden", "batch 32", "batch 128", "batch 256");

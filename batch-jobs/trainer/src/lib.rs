@@ -20,4 +20,4 @@ mod storage;
 pub use data::Data;
 pub use error::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, Stop};
 pub use evaluate::predictions;
-pub use run::{Options, code_version, run};
+pub use run::{Options, code_version, keep_freed_memory, run};

@@ -39,6 +39,7 @@ struct Arguments {
 
 fn main() {
     let arguments = Arguments::parse();
+    moola_trainer::keep_freed_memory();
     let code = start(&arguments).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         EXIT_FAILED

@@ -18,7 +18,10 @@ fn gradients_of_the_whole_model_are_slopes_of_the_loss() {
     let rows = [0, 1, 2, 3, 4];
     for (task, targets) in [
         (Task::Classification, Targets::of_classes(vec![0.0, 1.0, 2.0, 1.0, 0.0], vec![0.5, 1.0, 3.0])),
-        (Task::Regression, Targets { values: vec![1.0, 5.0, 2.0, 0.0, 3.0], class_weights: vec![], target: (2.0, 2.0) }),
+        (
+            Task::Regression,
+            Targets { values: vec![1.0, 5.0, 2.0, 0.0, 3.0], class_weights: vec![], target: (2.0, 2.0) },
+        ),
     ] {
         let shape = shape(task);
         let mut parameters = Parameters::new(&shape, 5);

@@ -172,7 +172,14 @@ fn forward_direction(sizes: Sizes, rows: usize, x: &[f32], weights: Weights<'_>,
             product(rows, hidden, width, Matrix::rows(last_hidden, hidden), Matrix::columns(r, hidden), gates, true);
             old_cells = if direction == 0 { &cells_before[last * size..] } else { &cells_after[..size] };
         }
-        activate(hidden, gates, old_cells, cells, &mut cell_tanhs[t * size..][..size], &mut hiddens[t * size..][..size]);
+        activate(
+            hidden,
+            gates,
+            old_cells,
+            cells,
+            &mut cell_tanhs[t * size..][..size],
+            &mut hiddens[t * size..][..size],
+        );
         last = Some(t);
     }
     DirectionTape { gates, cells, cell_tanhs, hiddens }
@@ -302,14 +309,7 @@ fn backward_direction(
 /// Activates the gates in place and makes cells, their `tanh` and hidden states of all rows; no `old_cells` are zeros.
 fn activate(hidden: usize, gates: &mut [f32], old: &[f32], cells: &mut [f32], tanhs: &mut [f32], hiddens: &mut [f32]) {
     #[inline(always)]
-    fn body(
-        hidden: usize,
-        gates: &mut [f32],
-        old: &[f32],
-        cells: &mut [f32],
-        tanhs: &mut [f32],
-        hiddens: &mut [f32],
-    ) {
+    fn body(hidden: usize, gates: &mut [f32], old: &[f32], cells: &mut [f32], tanhs: &mut [f32], hiddens: &mut [f32]) {
         let rows = gates.chunks_exact_mut(GATES * hidden).zip(cells.chunks_exact_mut(hidden));
         let states = tanhs.chunks_exact_mut(hidden).zip(hiddens.chunks_exact_mut(hidden));
         for (row, ((gates, cells), (tanhs, hiddens))) in rows.zip(states).enumerate() {

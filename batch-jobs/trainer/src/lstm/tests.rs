@@ -72,7 +72,8 @@ fn activations_are_close_to_the_exact_functions() {
 #[test]
 fn result_and_gradients_are_those_of_the_graph_of_steps() {
     // More rows than a chunk, a last chunk that is smaller, one and two directions.
-    for (batch, steps, inputs, hidden, directions) in [(3, 5, 4, 6, 1), (70, 7, 4, 5, 2), (33, 1, 3, 8, 2), (1, 9, 2, 3, 2)]
+    for (batch, steps, inputs, hidden, directions) in
+        [(3, 5, 4, 6, 1), (70, 7, 4, 5, 2), (33, 1, 3, 8, 2), (1, 9, 2, 3, 2)]
     {
         let make = || {
             (

@@ -31,8 +31,8 @@ pub fn export(shape: &Shape, parameters: &Parameters, target: (f64, f64), metada
     let (heads, head_width) = (shape.num_heads, width / shape.num_heads);
     let mut graph = GraphBuilder::new("simple_lstm");
     let bars = graph.input("bars", &[Dim::Batch, Dim::Fixed(steps), Dim::Fixed(shape.num_channels)]);
-    let features = (shape.num_features > 0)
-        .then(|| graph.input("features", &[Dim::Batch, Dim::Fixed(shape.num_features)]));
+    let features =
+        (shape.num_features > 0).then(|| graph.input("features", &[Dim::Batch, Dim::Fixed(shape.num_features)]));
     let weight = |graph: &mut GraphBuilder, name: &str| {
         let (shape, data) = parameters.get(name);
         graph.initializer_f32(name, shape, data)

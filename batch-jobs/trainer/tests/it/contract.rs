@@ -34,7 +34,8 @@ fn a_run_leaves_what_the_contract_names_and_is_done_once() {
     assert_eq!(checkpoints.iter().filter(|folder| !files(folder).is_empty()).count(), 2);
 
     let progress = place.progress("r1");
-    let steps: Vec<u64> = progress.iter().filter_map(|p| if let Progress::Step(s) = p { Some(s.step) } else { None }).collect();
+    let steps: Vec<u64> =
+        progress.iter().filter_map(|p| if let Progress::Step(s) = p { Some(s.step) } else { None }).collect();
     assert_eq!(steps, (1..=result.steps).collect::<Vec<_>>());
     let epochs = progress.iter().filter(|record| matches!(record, Progress::Epoch(_))).count();
     assert_eq!(epochs, result.epochs);
@@ -110,7 +111,12 @@ fn a_wrong_command_line_is_told_apart() {
     let place = Place::new(bars(10, 3));
     let program = env!("CARGO_BIN_EXE_moola-trainer");
     let run = |argument: &str| std::process::Command::new(program).arg(argument).output().unwrap();
-    for url in ["s3://bucket/runs/r1/spec.json", "runs/r1/spec.json", "file:///tmp/spec.json", "file:///nowhere-at-all/runs/r1/spec.json"] {
+    for url in [
+        "s3://bucket/runs/r1/spec.json",
+        "runs/r1/spec.json",
+        "file:///tmp/spec.json",
+        "file:///nowhere-at-all/runs/r1/spec.json",
+    ] {
         let output = run(url);
         assert_eq!(output.status.code(), Some(2), "{url}");
         let text = String::from_utf8_lossy(&output.stderr);
