@@ -1,0 +1,72 @@
+//! `moola jobs`.
+
+use moola_core::ports::{JobDescription, LogLine};
+use moola_core::training::Run;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::show;
+use crate::args::{Global, JobsCommand};
+use crate::client::{Call, Client};
+use crate::output::{self, Table, line};
+
+#[derive(Deserialize)]
+struct Jobs {
+    jobs: Vec<JobDescription>,
+}
+
+#[derive(Deserialize)]
+struct Lines {
+    lines: Vec<LogLine>,
+}
+
+/// Runs the command.
+pub(super) async fn run(global: &Global, client: &Client, command: JobsCommand) -> anyhow::Result<()> {
+    match command {
+        JobsCommand::List { limit } => {
+            show(global, client, Call::get(&["jobs"]).with("limit", limit), |answer: Jobs| {
+                let mut table = Table::new(&["id", "name", "status", "attempts", "created", "reason"]);
+                for job in answer.jobs {
+                    table.row([
+                        job.id.to_string(),
+                        job.request.name,
+                        job.status.as_str().into(),
+                        job.attempts.to_string(),
+                        output::time(job.created_ms),
+                        job.status_reason.unwrap_or_default(),
+                    ]);
+                }
+                table.print()
+            })
+            .await
+        }
+        JobsCommand::Logs { job, limit } => {
+            let is_run = is_run(client, &job).await;
+            let run = ["training", "jobs", job.as_str(), "logs"];
+            let own = ["jobs", job.as_str(), "logs"];
+            let call = Call::get(if is_run { &run } else { &own }).with("limit", limit);
+            show(global, client, call, |answer: Lines| {
+                answer.lines.iter().try_for_each(|entry| line(&entry.text))
+            })
+            .await
+        }
+        JobsCommand::Cancel { job } => {
+            if is_run(client, &job).await {
+                let call = Call::post(&["training", "jobs", &job, "cancel"]);
+                return show(global, client, call, |run: Run| {
+                    line(format!("run {} is {}", run.run_id, super::runs::status(run.status)))
+                })
+                .await;
+            }
+            show(global, client, Call::post(&["jobs", &job, "cancel"]), |job: JobDescription| {
+                line(format!("job {} is told to end ({})", job.id, job.status.as_str()))
+            })
+            .await
+        }
+    }
+}
+
+/// Whether `id` is a run's, of which the run is cancelled and not the job alone.
+async fn is_run(client: &Client, id: &str) -> bool {
+    client.call::<Value>(Call::get(&["training", "jobs", id])).await.is_ok()
+}
