@@ -133,7 +133,10 @@ impl Call {
 
     fn url(&self, base: &Url) -> anyhow::Result<Url> {
         let mut url = base.clone();
-        url.path_segments_mut().map_err(|()| anyhow!("`{base}` is no address"))?.extend(["api", "v2"]).extend(&self.segments);
+        url.path_segments_mut()
+            .map_err(|()| anyhow!("`{base}` is no address"))?
+            .extend(["api", "v2"])
+            .extend(&self.segments);
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&self.query);
         }
@@ -190,7 +193,9 @@ impl Client {
                 let request = match call.content {
                     Content::Nothing => request,
                     Content::Json(value) => request.json(&value),
-                    Content::File(bytes) => request.header(header::CONTENT_TYPE, "application/octet-stream").body(bytes),
+                    Content::File(bytes) => {
+                        request.header(header::CONTENT_TYPE, "application/octet-stream").body(bytes)
+                    }
                 };
                 let answer = request.send().await.context("the platform does not answer");
                 let answer = answer.hint("is it still up? `moola up` starts it")?;

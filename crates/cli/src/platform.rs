@@ -51,7 +51,8 @@ impl Platform {
         // The trainer is this program itself.
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let trainer = CommandTemplate { program, args: vec!["trainer".into()] };
-        let config = LocalConfig { definitions: BTreeMap::from([(TRAINER.into(), trainer)]), ..LocalConfig::new(data_dir) };
+        let config =
+            LocalConfig { definitions: BTreeMap::from([(TRAINER.into(), trainer)]), ..LocalConfig::new(data_dir) };
         let local = Arc::new(Local::open(config).await.map_err(from_core)?);
         let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(TractEngine)];
         let app = App::new(local.ports(), engines.clone(), settings);

@@ -17,9 +17,9 @@ use tracing::{info, warn};
 
 use crate::args::{Global, UpArgs};
 use crate::client::{INSTANCE, ServerFile};
+use crate::config;
 use crate::output::{self, Hint as _, note, usage};
 use crate::platform::Platform;
-use crate::config;
 
 /// What requests that were accepted get to end.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -62,11 +62,6 @@ impl Server {
     /// Such as `http://127.0.0.1:8080`.
     pub(crate) fn url(&self) -> &str {
         &self.url
-    }
-
-    /// The platform.
-    pub(crate) fn platform(&self) -> &Platform {
-        &self.platform
     }
 
     /// Accepts no more requests, lets those that were accepted end, stops jobs so that they go on after the next start.
@@ -124,7 +119,9 @@ fn check_host(host: IpAddr, insecure_no_auth: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     Err(usage(
-        format!("`--host` is `{host}`, expected an address of this machine alone (127.0.0.1 or ::1): the API asks nobody who they are"),
+        format!(
+            "`--host` is `{host}`, expected an address of this machine alone (127.0.0.1 or ::1): the API asks nobody who they are"
+        ),
         "put a proxy that does in front of it, or accept that anyone who reaches the port may do anything: `--insecure-no-auth`",
     ))
 }

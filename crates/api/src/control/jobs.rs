@@ -43,7 +43,10 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/api/v2/jobs/{job}", tag = "jobs",
     params(("job" = String, Path, description = "Its id")),
     responses((status = 200, description = "The job"), (status = 404, description = "No such job")))]
-pub(super) async fn show(State(state): State<ControlState>, Path(job): Path<String>) -> ApiResult<Json<JobDescription>> {
+pub(super) async fn show(
+    State(state): State<ControlState>,
+    Path(job): Path<String>,
+) -> ApiResult<Json<JobDescription>> {
     Ok(Json(state.app.ports.jobs.describe(&JobId(job)).await?))
 }
 

@@ -267,7 +267,12 @@ pub(super) async fn lineage(
 }
 
 /// Moves a version, step by step where it has to: from None to Production by way of Staging.
-async fn move_to(state: &ControlState, version: Version, to: Stage, decision: &Decision) -> moola_core::Result<Version> {
+async fn move_to(
+    state: &ControlState,
+    version: Version,
+    to: Stage,
+    decision: &Decision,
+) -> moola_core::Result<Version> {
     let registry = &state.app.registry;
     let by_staging = to == Stage::Production && matches!(version.stage, Stage::None | Stage::Archived);
     let (model, number) = (version.model.clone(), version.version);
@@ -277,8 +282,11 @@ async fn move_to(state: &ControlState, version: Version, to: Stage, decision: &D
     // What the gates refuse in production is refused before anything moves.
     if version.gates.as_ref().is_some_and(|gates| !gates.passed) {
         let failed = version.gates.map(|gates| gates.failed.join("; ")).unwrap_or_default();
-        return Err(Error::new(ErrorKind::Refused, format!("model version `{model}/{number}` failed the gates: {failed}"))
-            .with_hint(format!("`moola models gates {model}/{number}` prints the report")));
+        return Err(Error::new(
+            ErrorKind::Refused,
+            format!("model version `{model}/{number}` failed the gates: {failed}"),
+        )
+        .with_hint(format!("`moola models gates {model}/{number}` prints the report")));
     }
     registry.transition(&model, number, Stage::Staging, decision).await?;
     registry.transition(&model, number, Stage::Production, decision).await

@@ -203,7 +203,11 @@ fn fit(
             InputKind::RawBars => vec![vec![window, NUM_CHANNELS], vec![window * NUM_CHANNELS]],
             InputKind::Features => {
                 let set = feature_set.ok_or_else(|| {
-                    Error::invalid("manifest.feature_set", "absent", "the name of a feature set, for the input `features`")
+                    Error::invalid(
+                        "manifest.feature_set",
+                        "absent",
+                        "the name of a feature set, for the input `features`",
+                    )
                 })?;
                 vec![vec![set.len()]]
             }
@@ -221,7 +225,8 @@ fn fit(
             missing: input.missing.clone(),
         });
     }
-    let named = |(name, _): &&(String, Vec<Option<usize>>)| manifest.output.as_ref().is_none_or(|output| output == name);
+    let named =
+        |(name, _): &&(String, Vec<Option<usize>>)| manifest.output.as_ref().is_none_or(|output| output == name);
     let fitting: Vec<_> = loaded
         .outputs()
         .iter()
@@ -232,7 +237,11 @@ fn fit(
         let outputs = loaded.outputs().iter().map(|(name, open)| format!("`{name}` {}", shown(open)));
         let outputs = outputs.collect::<Vec<_>>().join(", ");
         let given = manifest.output.as_deref().unwrap_or("absent");
-        return Err(Error::invalid("manifest.output", given, format!("an output of shape [{width}]; there are {outputs}")));
+        return Err(Error::invalid(
+            "manifest.output",
+            given,
+            format!("an output of shape [{width}]; there are {outputs}"),
+        ));
     };
     Ok((inputs, OutputSpec { name: name.clone(), shape: vec![width] }))
 }

@@ -51,7 +51,8 @@ pub(super) async fn run(global: &Global, client: &Client, command: DataCommand) 
         DataCommand::Validate { file, interval, format } => validate(global, client, &file, interval, format).await,
         DataCommand::List => {
             show(global, client, Call::get(&["datasets"]), |answer: Datasets| {
-                let mut table = Table::new(&["dataset", "symbol", "interval", "bars", "from", "to", "versions", "latest"]);
+                let mut table =
+                    Table::new(&["dataset", "symbol", "interval", "bars", "from", "to", "versions", "latest"]);
                 for dataset in answer.datasets {
                     let latest = dataset.latest;
                     table.row([
@@ -74,7 +75,8 @@ pub(super) async fn run(global: &Global, client: &Client, command: DataCommand) 
             let one = ["datasets", name, "versions", version];
             if rejected {
                 let call = Call::get(&["datasets", name, "versions", version, "rejected"]);
-                return show(global, client, call, |answer: Rejected| print_rejected(&answer.rejected, usize::MAX)).await;
+                return show(global, client, call, |answer: Rejected| print_rejected(&answer.rejected, usize::MAX))
+                    .await;
             }
             let manifest: Value = client.call(Call::get(&one)).await?;
             let report: Value = client.call(Call::get(&["datasets", name, "versions", version, "report"])).await?;

@@ -45,10 +45,8 @@ pub(super) async fn run(global: &Global, client: &Client, command: JobsCommand) 
             let run = ["training", "jobs", job.as_str(), "logs"];
             let own = ["jobs", job.as_str(), "logs"];
             let call = Call::get(if is_run { &run } else { &own }).with("limit", limit);
-            show(global, client, call, |answer: Lines| {
-                answer.lines.iter().try_for_each(|entry| line(&entry.text))
-            })
-            .await
+            show(global, client, call, |answer: Lines| answer.lines.iter().try_for_each(|entry| line(&entry.text)))
+                .await
         }
         JobsCommand::Cancel { job } => {
             if is_run(client, &job).await {

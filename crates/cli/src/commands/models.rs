@@ -45,7 +45,9 @@ fn model_and_version(text: &str) -> anyhow::Result<(&str, &str)> {
 /// Runs the command.
 pub(super) async fn run(global: &Global, client: &Client, command: ModelsCommand) -> anyhow::Result<()> {
     match command {
-        ModelsCommand::List => show(global, client, Call::get(&["models"]), |answer: Models| list(&answer.models)).await,
+        ModelsCommand::List => {
+            show(global, client, Call::get(&["models"]), |answer: Models| list(&answer.models)).await
+        }
         ModelsCommand::Show { model } => match split_model(&model) {
             (name, Some(version)) => {
                 let call = Call::get(&["models", name, "versions", version]);
@@ -55,8 +57,8 @@ pub(super) async fn run(global: &Global, client: &Client, command: ModelsCommand
         },
         ModelsCommand::Register { file, model, manifest } => {
             let text = read_input(&manifest)?;
-            let manifest: UploadManifest = serde_json::from_slice(&text)
-                .with_context(|| format!("the manifest `{}`", manifest.display()))?;
+            let manifest: UploadManifest =
+                serde_json::from_slice(&text).with_context(|| format!("the manifest `{}`", manifest.display()))?;
             let request = RegisterRequest { manifest, model_base64: BASE64.encode(read_input(&file)?) };
             let call = Call::post(&["models", &model, "versions"]).json(&request)?;
             show(global, client, call, |version: Version| {
@@ -109,13 +111,7 @@ pub(super) async fn run(global: &Global, client: &Client, command: ModelsCommand
     }
 }
 
-async fn moved(
-    global: &Global,
-    client: &Client,
-    model: &str,
-    how: &str,
-    reason: Option<String>,
-) -> anyhow::Result<()> {
+async fn moved(global: &Global, client: &Client, model: &str, how: &str, reason: Option<String>) -> anyhow::Result<()> {
     let (name, version) = model_and_version(model)?;
     let call = Call::post(&["models", name, "versions", version, how]).json(&DecisionRequest { reason })?;
     show(global, client, call, print_moved).await

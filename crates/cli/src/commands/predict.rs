@@ -50,9 +50,14 @@ pub(super) async fn run(global: &Global, client: &Client, args: PredictArgs) -> 
             let bars = bars.with_context(|| format!("`{}`", path.display()))?.bars;
             let manifest = &view.manifest;
             if bars.len() < manifest.window_bars {
-                let short: anyhow::Result<()> =
-                    Err(anyhow::anyhow!("`{}` has {} bars, the model needs {}", path.display(), bars.len(), manifest.history_bars));
-                return short.hint(format!("a window has {} bars; features may need more before it", manifest.window_bars));
+                let short: anyhow::Result<()> = Err(anyhow::anyhow!(
+                    "`{}` has {} bars, the model needs {}",
+                    path.display(),
+                    bars.len(),
+                    manifest.history_bars
+                ));
+                return short
+                    .hint(format!("a window has {} bars; features may need more before it", manifest.window_bars));
             }
             input(&bars, bars.len() - 1, manifest.window_bars, manifest.history_bars)
         }

@@ -61,8 +61,7 @@ pub(super) fn folds(metrics: &FoldMetrics) -> Table {
 
 /// Prints how the gates judged a version, and what that says.
 pub(super) fn gates(report: &GateReport) -> anyhow::Result<()> {
-    let classification: Vec<_> =
-        report.classification.iter().map(|(name, metrics)| (name.clone(), metrics)).collect();
+    let classification: Vec<_> = report.classification.iter().map(|(name, metrics)| (name.clone(), metrics)).collect();
     let regression: Vec<_> = report.regression.iter().map(|(name, metrics)| (name.clone(), metrics)).collect();
     if !classification.is_empty() || !regression.is_empty() {
         line(format!(

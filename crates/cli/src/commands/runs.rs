@@ -39,8 +39,9 @@ pub(super) async fn run(global: &Global, client: &Client, command: RunsCommand) 
     match command {
         RunsCommand::List { limit } => {
             show(global, client, Call::get(&["training", "jobs"]).with("limit", limit), |answer: Runs| {
-                let mut table =
-                    Table::new(&["run", "model", "dataset", "status", "version", "log loss", "baseline", "trigger", "created"]);
+                let mut table = Table::new(&[
+                    "run", "model", "dataset", "status", "version", "log loss", "baseline", "trigger", "created",
+                ]);
                 for run in answer.runs {
                     let metric = |names: [&str; 2]| names.iter().find_map(|name| run.metrics.get(*name).copied());
                     table.row([
@@ -61,8 +62,10 @@ pub(super) async fn run(global: &Global, client: &Client, command: RunsCommand) 
         }
         RunsCommand::Show { run } => {
             let progress: ProgressList = client.call(Call::get(&["training", "jobs", &run, "progress"])).await?;
-            show(global, client, Call::get(&["training", "jobs", &run]), |view: RunView| print(&view, &progress.progress))
-                .await
+            show(global, client, Call::get(&["training", "jobs", &run]), |view: RunView| {
+                print(&view, &progress.progress)
+            })
+            .await
         }
     }
 }
@@ -73,7 +76,10 @@ fn print(view: &RunView, progress: &[Progress]) -> anyhow::Result<()> {
     if let Some(reason) = &run.reason {
         line(format!("reason     {reason}"))?;
     }
-    line(format!("model      {}", run.model_version.map_or(run.model_name.clone(), |v| format!("{}/{v}", run.model_name))))?;
+    line(format!(
+        "model      {}",
+        run.model_version.map_or(run.model_name.clone(), |v| format!("{}/{v}", run.model_name))
+    ))?;
     line(format!("dataset    {} ({} {})", run.dataset, spec.dataset.symbol, spec.dataset.interval))?;
     line(format!("label      {}", serde_json::to_string(&spec.label)?))?;
     line(format!("window     {}", serde_json::to_string(&spec.window)?))?;
@@ -139,7 +145,8 @@ pub(super) async fn drift(global: &Global, client: &Client, command: DriftComman
         DriftCommand::List { model, limit } => {
             let call = Call::get(&["drift", model.as_str(), "checks"]).with("limit", limit);
             show(global, client, call, |answer: Checks| {
-                let mut table = Table::new(&["check", "version", "rows", "drifted", "share", "worst", "accuracy", "time"]);
+                let mut table =
+                    Table::new(&["check", "version", "rows", "drifted", "share", "worst", "accuracy", "time"]);
                 for check in answer.checks {
                     table.row([
                         check.check_id,

@@ -72,7 +72,9 @@ pub(super) async fn run(global: &Global, client: &Client, args: TrainArgs) -> an
             line(format!("{name} is in production. next: `moola predict --model {}`", version.model))
         }
         (_, true) => line(format!("next: `moola models promote {name}`")),
-        (_, false) => line(format!("next: another label, more bars or other features; `moola predict --model {name}` tries it all the same")),
+        (_, false) => line(format!(
+            "next: another label, more bars or other features; `moola predict --model {name}` tries it all the same"
+        )),
     }
 }
 
@@ -112,25 +114,34 @@ fn request(args: &TrainArgs) -> anyhow::Result<TrainRequest> {
         Label::ForwardReturn => json!("forward_return"),
     });
     part("label", vec![("kind", label), ("horizon", number(args.horizon)), ("multiple", real(args.multiple))])?;
-    part("window", vec![
-        ("bars", number(args.window)),
-        ("stride", number(args.stride)),
-        ("feature_set", text(&args.features)),
-        ("max_windows", number(args.max_windows)),
-    ])?;
-    part("model", vec![
-        ("architecture", text(&args.architecture)),
-        ("hidden_size", number(args.hidden_size)),
-        ("num_layers", number(args.layers)),
-        ("num_heads", number(args.heads)),
-        ("dropout", real(args.dropout)),
-    ])?;
-    part("optimizer", vec![
-        ("epochs", number(args.epochs)),
-        ("batch_size", number(args.batch_size)),
-        ("learning_rate", real(args.learning_rate)),
-        ("patience", number(args.patience)),
-    ])?;
+    part(
+        "window",
+        vec![
+            ("bars", number(args.window)),
+            ("stride", number(args.stride)),
+            ("feature_set", text(&args.features)),
+            ("max_windows", number(args.max_windows)),
+        ],
+    )?;
+    part(
+        "model",
+        vec![
+            ("architecture", text(&args.architecture)),
+            ("hidden_size", number(args.hidden_size)),
+            ("num_layers", number(args.layers)),
+            ("num_heads", number(args.heads)),
+            ("dropout", real(args.dropout)),
+        ],
+    )?;
+    part(
+        "optimizer",
+        vec![
+            ("epochs", number(args.epochs)),
+            ("batch_size", number(args.batch_size)),
+            ("learning_rate", real(args.learning_rate)),
+            ("patience", number(args.patience)),
+        ],
+    )?;
     serde_json::from_value(Value::Object(request)).map_err(|error| usage(format!("the request: {error}"), ""))
 }
 

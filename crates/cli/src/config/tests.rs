@@ -8,8 +8,11 @@ fn global(config: Option<PathBuf>) -> Global {
 fn settings_come_from_the_file() {
     let dir = tempfile::tempdir().expect("a directory");
     assert_eq!(settings(&global(None), dir.path()).expect("defaults"), Settings::default());
-    std::fs::write(dir.path().join(FILE), "[training]\nmin_bars = 500\n[drift_schedule]\nexpression = \"rate(1 hour)\"\n")
-        .expect("a file");
+    std::fs::write(
+        dir.path().join(FILE),
+        "[training]\nmin_bars = 500\n[drift_schedule]\nexpression = \"rate(1 hour)\"\n",
+    )
+    .expect("a file");
     let read = settings(&global(None), dir.path()).expect("settings");
     assert_eq!(read.training.min_bars, 500);
     assert_eq!(read.drift_schedule.expression.to_string(), "rate(1 hour)");

@@ -21,8 +21,6 @@ pub(super) struct Forecast {
     pub(super) end: usize,
     /// Probabilities of the classes.
     pub(super) probabilities: Vec<f64>,
-    /// The version that answered.
-    pub(super) version: u32,
     /// Time until the answer was there.
     pub(super) latency_ms: f64,
 }
@@ -67,8 +65,12 @@ impl Evaluation {
     pub(super) fn verdict(&self) -> String {
         let difference = &self.comparison.difference;
         let numbers = format!(
-            "log loss {:.4} lower (95 % interval {:.4} to {:.4}, p {:.4})",
-            difference.estimate, difference.low, difference.high, self.comparison.p_value_greater
+            "its log loss is {:.4} {} (95 % interval of the gain {:.4} to {:.4}, p {:.4})",
+            difference.estimate.abs(),
+            if difference.estimate >= 0.0 { "lower" } else { "higher" },
+            difference.low,
+            difference.high,
+            self.comparison.p_value_greater
         );
         let name = &self.scores[0].name;
         if self.beats_baseline() {
@@ -124,11 +126,8 @@ impl<'a> Truth<'a> {
             Some(Sample { end: index, label_end: self.labels.last[index], target })
         };
         // The baselines see a window as often as the model did.
-        let judged: Vec<Sample> = first
-            .iter()
-            .filter_map(|forecast| sample(forecast.end))
-            .filter(|sample| sample.label_end < end)
-            .collect();
+        let judged: Vec<Sample> =
+            first.iter().filter_map(|forecast| sample(forecast.end)).filter(|sample| sample.label_end < end).collect();
         let is_judged = |index: usize| judged.binary_search_by_key(&index, |sample| sample.end).is_ok();
         let grid = (self.history_bars - 1..end).step_by(self.stride).filter(|index| !is_judged(*index));
         let mut samples: Vec<Sample> = grid.filter_map(sample).chain(judged.iter().copied()).collect();
@@ -236,7 +235,8 @@ pub(super) const COST: f64 = 0.0001;
 
 /// Trades `forecasts` by the rule: long while the probability of `class` is below `threshold`.
 pub(super) fn backtest(bars: &Bars, forecasts: &[Forecast], class: usize, threshold: f64) -> Backtest {
-    let mut done = Backtest { ends: forecasts.iter().map(|f| f.end).collect(), rule: Vec::new(), hold: Vec::new(), num_trades: 0 };
+    let mut done =
+        Backtest { ends: forecasts.iter().map(|f| f.end).collect(), rule: Vec::new(), hold: Vec::new(), num_trades: 0 };
     let mut position = 0.0;
     for pair in forecasts.windows(2) {
         let wanted = if pair[0].probabilities[class] < threshold { 1.0 } else { 0.0 };

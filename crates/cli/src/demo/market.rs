@@ -42,11 +42,11 @@ pub(super) struct Market {
 
 /// A market that the project generates itself, whose volatility rises for good towards the end.
 pub(super) fn simulated(seed: u64) -> anyhow::Result<Market> {
-    let (train_end, shift_at, known_end, num_bars) = (14_000, 17_000, 23_000, 25_500);
+    let (train_end, shift_at, known_end, num_bars) = (30_000, 34_000, 50_000, 54_000);
     let config = SimulationConfig {
         seed,
         num_bars,
-        shift: Some(Shift { at_bar: shift_at, volatility: SHIFT, regime_weights: Some([0.2, 0.2, 0.6]) }),
+        shift: Some(Shift { at_bar: shift_at, volatility: SHIFT, regime_weights: None }),
         ..SimulationConfig::default()
     };
     let simulation = simulate(&config)?;
@@ -58,8 +58,11 @@ pub(super) fn simulated(seed: u64) -> anyhow::Result<Market> {
         train_end,
         shift_at,
         known_end,
-        source: format!("{num_bars} simulated {} bars (seed {seed}) of a market with trends, ranges and turbulence", config.interval),
-        shift: format!("from bar {shift_at} on the simulated volatility is {SHIFT} times higher and the market mostly turbulent"),
+        source: format!(
+            "{num_bars} simulated {} bars (seed {seed}) of a market with trends, ranges and turbulence",
+            config.interval
+        ),
+        shift: format!("from bar {shift_at} on the simulated volatility is {SHIFT} times as high"),
         file: None,
     })
 }
@@ -78,7 +81,7 @@ pub(super) fn of_file(path: &Path) -> anyhow::Result<Market> {
         bail!("`{}` has {num_real} good bars, the demo needs at least 4000", path.display());
     }
     let train_end = num_real * 7 / 10;
-    let num_known = (num_real / 6).clamp(1200, 8000);
+    let num_known = (num_real / 5).clamp(1200, 14_000);
     let num_unseen = (num_real / 12).clamp(800, 3000);
     let bars = with_shock(&real, num_known + num_unseen, interval)?;
     let name = path.file_name().map_or_else(|| "stdin".into(), |name| name.to_string_lossy().into_owned());
@@ -129,7 +132,11 @@ fn with_shock(real: &Bars, num_bars: usize, interval: Interval) -> anyhow::Resul
 /// Bars as a file that can be imported.
 pub(super) fn to_csv(bars: &Bars) -> anyhow::Result<String> {
     let has_volume = bars.has_volume();
-    let mut text = String::from(if has_volume { "timestamp,open,high,low,close,volume\n" } else { "timestamp,open,high,low,close\n" });
+    let mut text = String::from(if has_volume {
+        "timestamp,open,high,low,close,volume\n"
+    } else {
+        "timestamp,open,high,low,close\n"
+    });
     for bar in bars.iter() {
         let time = jiff::Timestamp::from_millisecond(bar.time_ms)?;
         write!(text, "{time},{},{},{},{}", bar.open, bar.high, bar.low, bar.close)?;
@@ -144,7 +151,6 @@ pub(super) fn to_csv(bars: &Bars) -> anyhow::Result<String> {
     Ok(text)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +162,8 @@ mod tests {
         assert_eq!(bars.len(), 6000);
         assert!(bars.time_ms().windows(2).all(|pair| pair[0] < pair[1]));
         let index = 5500;
-        let (shocked, before) = (bars.close()[index] / bars.close()[index - 1], calm.close()[4500] / calm.close()[4499]);
+        let (shocked, before) =
+            (bars.close()[index] / bars.close()[index - 1], calm.close()[4500] / calm.close()[4499]);
         assert!((shocked.ln() - SHIFT * before.ln()).abs() < 1e-12);
         for bar in bars.iter().skip(5000) {
             assert!(bar.high >= bar.open.max(bar.close) && bar.low <= bar.open.min(bar.close));

@@ -43,7 +43,7 @@ const MODEL: &str = "demo";
 const FEATURES: &str = "core";
 const WINDOW: usize = 105;
 /// Windows of a training, the latest ones.
-const MAX_WINDOWS: usize = 6000;
+const MAX_WINDOWS: usize = 11_000;
 const EPOCHS: usize = 6;
 /// Predictions of each part, and those that a drift check looks at.
 const NUM_FORECASTS: usize = 1000;
@@ -73,7 +73,8 @@ pub(crate) async fn run(global: &Global, args: DemoArgs) -> anyhow::Result<()> {
     let (temporary, data_dir) = match &global.data_dir {
         Some(dir) => (None, dir.clone()),
         None => {
-            let dir = tempfile::Builder::new().prefix("moola-demo-").tempdir().context("cannot make a data directory")?;
+            let dir =
+                tempfile::Builder::new().prefix("moola-demo-").tempdir().context("cannot make a data directory")?;
             let path = dir.path().to_owned();
             (Some(dir), path)
         }
@@ -86,7 +87,7 @@ pub(crate) async fn run(global: &Global, args: DemoArgs) -> anyhow::Result<()> {
     let psi_threshold = settings.monitor.drift.psi_threshold;
     let server = Server::start(&data_dir, settings, ([127, 0, 0, 1], 0).into()).await?;
     let history_bars = moola_market::features::FeatureSet::builtin(FEATURES)?.history_bars().max(WINDOW);
-    let stride = if market.train_end > 20_000 { 4 } else { 2 };
+    let stride = if market.train_end >= 20_000 { 2 } else { 1 };
     let mut demo = Demo {
         global,
         client: Client::remote(server.url())?,
@@ -237,7 +238,11 @@ impl Demo<'_> {
                 let both = [(format!("version {number}"), &new[..]), (format!("version {version}"), &old[..])];
                 let evaluation = truth.evaluate(&both, known_end, num_bars)?;
                 self.tell(&evaluation);
-                let verdict = format!("After the change, on {} bars that no version saw, {}.", evaluation.outcomes.len(), evaluation.verdict());
+                let verdict = format!(
+                    "After the change, on {} bars that no version saw, {}.",
+                    evaluation.outcomes.len(),
+                    evaluation.verdict()
+                );
                 self.fact(Some(evaluation.beats_baseline()), verdict);
                 compared = Some(evaluation);
             }
@@ -267,7 +272,6 @@ impl Demo<'_> {
         let html = page::page(&Story {
             market: &self.market,
             model: MODEL,
-            classes: &self.label.classes(),
             label: &label,
             facts: &self.facts,
             versions: &shown,
@@ -409,7 +413,8 @@ impl Demo<'_> {
         let mut latencies: Vec<f64> = forecasts.iter().map(|forecast| forecast.latency_ms).collect();
         self.latencies_ms.extend_from_slice(&latencies);
         latencies.sort_by(f64::total_cmp);
-        let at = |share: f64| latencies.get(((latencies.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or(0.0);
+        let at =
+            |share: f64| latencies.get(((latencies.len().max(1) - 1) as f64 * share) as usize).copied().unwrap_or(0.0);
         self.say(format!(
             "   {} predictions in {:.1} s: {:.1} ms in the middle, {:.1} ms at the 99th percentile",
             forecasts.len(),
@@ -513,7 +518,13 @@ impl Demo<'_> {
             self.fact(Some(probed.num_failed == 0 && probed.versions.last() == Some(&number)), text);
         } else {
             let text = commands::verdict(&trained.gates);
-            self.fact(Some(false), format!("The retrained version was not promoted. {text} {} requests meanwhile, {} failed.", probed.num_requests, probed.num_failed));
+            self.fact(
+                Some(false),
+                format!(
+                    "The retrained version was not promoted. {text} {} requests meanwhile, {} failed.",
+                    probed.num_requests, probed.num_failed
+                ),
+            );
         }
         Ok(Some(trained))
     }
@@ -589,12 +600,7 @@ async fn predict(
     let prediction = answer.predictions.into_iter().next().context("an answer without a prediction")?;
     let by_class = prediction.probabilities.context("a prediction without probabilities")?;
     let probabilities = label.classes().iter().map(|class| by_class.get(class).copied()).collect::<Option<Vec<f64>>>();
-    Ok(Forecast {
-        end,
-        probabilities: probabilities.context("a prediction without all classes")?,
-        version: answer.model_metadata.model_version.parse()?,
-        latency_ms,
-    })
+    Ok(Forecast { end, probabilities: probabilities.context("a prediction without all classes")?, latency_ms })
 }
 
 fn drift_text(when: &str, view: &CheckView) -> String {

@@ -48,7 +48,6 @@ pub(super) struct TrainedVersion {
 pub(super) struct Story<'a> {
     pub(super) market: &'a Market,
     pub(super) model: &'a str,
-    pub(super) classes: &'a [String],
     pub(super) label: &'a str,
     pub(super) facts: &'a [Fact],
     pub(super) versions: &'a [TrainedVersion],
@@ -141,15 +140,18 @@ fn prices(story: &Story<'_>) -> Markup {
     let market = story.market;
     let close = market.bars.close();
     let line = |from: usize, to: usize| thin((from..to).map(|i| (i as f64, close[i])).collect(), 1200);
-    let marks = [
-        (market.train_end as f64, "unseen"),
-        (market.shift_at as f64, "changed"),
-        (market.known_end as f64, "unseen"),
-    ];
+    let marks =
+        [(market.train_end as f64, "unseen"), (market.shift_at as f64, "changed"), (market.known_end as f64, "unseen")];
     let band = Band { from: market.shift_at as f64, to: market.bars.len() as f64, class: "shifted" };
     let all = Chart {
-        x_label: "bar", y_label: "close", height: 240.0, series: &[Series::new("close", 0, line(0, market.bars.len()))],
-        bands: &[band], marks: &marks, y_range: None, x_format: short,
+        x_label: "bar",
+        y_label: "close",
+        height: 240.0,
+        series: &[Series::new("close", 0, line(0, market.bars.len()))],
+        bands: &[band],
+        marks: &marks,
+        y_range: None,
+        x_format: short,
     };
     // The last unseen bars before the change, close up.
     let expansion = 1;
@@ -157,14 +159,25 @@ fn prices(story: &Story<'_>) -> Markup {
     let (from, to) = (shown.first().map_or(0, |f| f.end), shown.last().map_or(1, |f| f.end));
     let price = Series::new("close", 0, line(from, to + 1));
     let zoom = Chart {
-        x_label: "bar", y_label: "close", height: 200.0, series: &[price], bands: &regime_bands(market, from, to),
-        marks: &[], y_range: None, x_format: short,
+        x_label: "bar",
+        y_label: "close",
+        height: 200.0,
+        series: &[price],
+        bands: &regime_bands(market, from, to),
+        marks: &[],
+        y_range: None,
+        x_format: short,
     };
     let points = shown.iter().map(|f| (f.end as f64, f.probabilities[expansion])).collect();
     let probability = Chart {
-        x_label: "bar", y_label: "probability", height: 160.0,
+        x_label: "bar",
+        y_label: "probability",
+        height: 160.0,
         series: &[Series::new("predicted probability of an expansion", 1, points)],
-        bands: &outcome_bands(story, from, to), marks: &[], y_range: Some((0.0, 1.0)), x_format: short,
+        bands: &outcome_bands(story, from, to),
+        marks: &[],
+        y_range: Some((0.0, 1.0)),
+        x_format: short,
     };
     html! {
         (all.draw())
@@ -209,12 +222,21 @@ fn losses(story: &Story<'_>) -> Markup {
         let points = |value: fn(&EpochProgress) -> f64| {
             version.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect::<Vec<_>>()
         };
-        series.push(Series::new(format!("version {}, training", version.version), index, points(|e| e.train_loss)).dashed());
-        let validation = Series::new(format!("version {}, validation", version.version), index, points(|e| e.validation_loss));
+        series.push(
+            Series::new(format!("version {}, training", version.version), index, points(|e| e.train_loss)).dashed(),
+        );
+        let validation =
+            Series::new(format!("version {}, validation", version.version), index, points(|e| e.validation_loss));
         series.push(validation.marked());
     }
     let chart = Chart {
-        x_label: "epoch", y_label: "loss", height: 220.0, series: &series, bands: &[], marks: &[], y_range: None,
+        x_label: "epoch",
+        y_label: "loss",
+        height: 220.0,
+        series: &series,
+        bands: &[],
+        marks: &[],
+        y_range: None,
         x_format: short,
     };
     chart.draw()
@@ -247,8 +269,14 @@ fn reliability(scores: &[Score]) -> Markup {
         series.push(Series::new(score.name.clone(), index, points).marked());
     }
     let chart = Chart {
-        x_label: "confidence of the predicted class", y_label: "share that was right", height: 240.0, series: &series,
-        bands: &[], marks: &[], y_range: Some((0.0, 1.0)), x_format: short,
+        x_label: "confidence of the predicted class",
+        y_label: "share that was right",
+        height: 240.0,
+        series: &series,
+        bands: &[],
+        marks: &[],
+        y_range: Some((0.0, 1.0)),
+        x_format: short,
     };
     chart.draw()
 }
@@ -257,12 +285,18 @@ fn range_chart(story: &Story<'_>) -> Markup {
     let mut sorted = story.ranges.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
     let size = sorted.len().div_ceil(10).max(1);
-    let mean = |values: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| values.iter().map(of).sum::<f64>() / values.len() as f64;
+    let mean =
+        |values: &[(f64, f64)], of: fn(&(f64, f64)) -> f64| values.iter().map(of).sum::<f64>() / values.len() as f64;
     let points = sorted.chunks(size).map(|part| (mean(part, |v| v.0), 100.0 * mean(part, |v| v.1))).collect();
     let chart = Chart {
-        x_label: "predicted probability of an expansion (tenths of the forecasts)", y_label: "mean range, % of price",
-        height: 220.0, series: &[Series::new("range of the bars that followed", 0, points).marked()], bands: &[], marks: &[],
-        y_range: None, x_format: short,
+        x_label: "predicted probability of an expansion (tenths of the forecasts)",
+        y_label: "mean range, % of price",
+        height: 220.0,
+        series: &[Series::new("range of the bars that followed", 0, points).marked()],
+        bands: &[],
+        marks: &[],
+        y_range: None,
+        x_format: short,
     };
     chart.draw()
 }
@@ -282,7 +316,14 @@ fn equity(story: &Story<'_>) -> Markup {
         Series::new("buy and hold", 4, thin(curve(&story.backtest.hold), 1200)),
     ];
     let chart = Chart {
-        x_label: "bar", y_label: "equity", height: 220.0, series: &series, bands: &[], marks: &[], y_range: None, x_format: short,
+        x_label: "bar",
+        y_label: "equity",
+        height: 220.0,
+        series: &series,
+        bands: &[],
+        marks: &[],
+        y_range: None,
+        x_format: short,
     };
     html! {
         (chart.draw())
@@ -299,11 +340,14 @@ fn drift(story: &Story<'_>) -> Markup {
         let column = report?.columns.iter().chain(&report?.predictions).find(|column| column.name == name)?;
         Some(column.statistics.as_ref()?.psi)
     };
-    let Some(after) = story.drift_after.or(story.drift_before) else { return html! { p { "There was no drift check." } } };
+    let Some(after) = story.drift_after.or(story.drift_before) else {
+        return html! { p { "There was no drift check." } };
+    };
     let mut names: Vec<String> = after.columns.iter().map(|column| column.name.clone()).collect();
     names.sort_by(|a, b| psi(Some(after), b).unwrap_or(0.0).total_cmp(&psi(Some(after), a).unwrap_or(0.0)));
     names.truncate(24);
-    let values = |report: Option<&DriftReport>| names.iter().map(|name| psi(report, name).unwrap_or(f64::NAN)).collect();
+    let values =
+        |report: Option<&DriftReport>| names.iter().map(|name| psi(report, name).unwrap_or(f64::NAN)).collect();
     let groups = [
         ("before the change".to_owned(), values(story.drift_before)),
         ("after it".to_owned(), values(story.drift_after)),
@@ -349,7 +393,8 @@ fn events(story: &Story<'_>) -> Markup {
 
 /// The fields of an event that say most.
 fn summary(event: &Event) -> String {
-    let fields = ["model_version", "run_id", "jobName", "status", "from", "to", "passed", "num_rows", "drifted_share", "reason"];
+    let fields =
+        ["model_version", "run_id", "jobName", "status", "from", "to", "passed", "num_rows", "drifted_share", "reason"];
     let shown = fields.iter().filter_map(|field| {
         let value = event.detail.get(field).filter(|value| !value.is_null())?;
         let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

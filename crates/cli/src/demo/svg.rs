@@ -173,7 +173,11 @@ pub(super) fn bars(names: &[String], groups: &[(String, Vec<f64>)], threshold: f
     let thick = 9.0;
     let row = thick * groups.len() as f64 + 7.0;
     let height = TOP + row * names.len() as f64 + BOTTOM;
-    let largest = groups.iter().flat_map(|(_, values)| values.iter().copied()).filter(|v| v.is_finite()).fold(threshold, f64::max);
+    let largest = groups
+        .iter()
+        .flat_map(|(_, values)| values.iter().copied())
+        .filter(|v| v.is_finite())
+        .fold(threshold, f64::max);
     let x = |value: f64| left + value.clamp(0.0, largest) / largest * (WIDTH - left - 60.0);
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {height:.0}")) role="img" {
@@ -246,8 +250,14 @@ mod tests {
     #[test]
     fn charts_without_points_are_charts() {
         let chart = Chart {
-            x_label: "x", y_label: "y", height: 100.0, series: &[Series::new("none", 0, Vec::new())],
-            bands: &[], marks: &[], y_range: None, x_format: short,
+            x_label: "x",
+            y_label: "y",
+            height: 100.0,
+            series: &[Series::new("none", 0, Vec::new())],
+            bands: &[],
+            marks: &[],
+            y_range: None,
+            x_format: short,
         };
         assert!(chart.draw().into_string().contains("<svg"));
         assert!(histogram(&[], "ms", 10).into_string().contains("<svg"));

@@ -134,10 +134,28 @@ fn a_model_is_trained_judged_and_asked() {
     let (dir, data) = directory();
     let file = bars(dir.path(), 1500);
     ok(&data, &["data", "import", &file, "--name", "sim", "--symbol", "SIM"]);
-    let trained = json(&data, &[
-        "train", "--dataset", "sim", "--model", "range", "--epochs", "1", "--hidden-size", "4", "--heads", "2",
-        "--stride", "4", "--batch-size", "32", "--seed", "7",
-    ]);
+    let trained = json(
+        &data,
+        &[
+            "train",
+            "--dataset",
+            "sim",
+            "--model",
+            "range",
+            "--epochs",
+            "1",
+            "--hidden-size",
+            "4",
+            "--heads",
+            "2",
+            "--stride",
+            "4",
+            "--batch-size",
+            "32",
+            "--seed",
+            "7",
+        ],
+    );
     assert_eq!(trained["run"]["run"]["status"], "completed");
     assert_eq!(trained["version"]["version"], 1);
     assert!(trained["gates"]["classification"]["candidate"]["log_loss"].as_f64().expect("a number") > 0.0);
