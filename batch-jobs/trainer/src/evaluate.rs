@@ -56,9 +56,9 @@ pub(crate) fn metrics(data: &Data, predict: impl Fn(&[usize]) -> Vec<f64>) -> Re
         };
         let naive = naive.into_iter().map(|(name, forecasts)| Ok((name, evaluate(&set.test, &forecasts)?)));
         return Ok(FoldMetrics::Regression {
-            train: evaluate(&set.train, &predict(&set.train))?,
-            validation: evaluate(&set.validation, &predict(&set.validation))?,
-            test: evaluate(&set.test, &predict(&set.test))?,
+            train: Box::new(evaluate(&set.train, &predict(&set.train))?),
+            validation: Box::new(evaluate(&set.validation, &predict(&set.validation))?),
+            test: Box::new(evaluate(&set.test, &predict(&set.test))?),
             baselines: naive.collect::<Result<BTreeMap<_, _>>>()?,
         });
     }

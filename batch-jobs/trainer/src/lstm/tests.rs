@@ -25,9 +25,9 @@ fn graph<B: Backend>(x: Tensor<B, 3>, w: Tensor<B, 3>, r: Tensor<B, 3>, b: Tenso
     let [directions, width, hidden] = r.dims();
     let mut outputs = Vec::new();
     for direction in 0..directions {
-        let w = w.clone().slice([direction..direction + 1]).reshape([width, inputs]).transpose();
-        let r = r.clone().slice([direction..direction + 1]).reshape([width, hidden]).transpose();
-        let b = b.clone().slice([direction..direction + 1]);
+        let w = w.clone().slice([direction..direction + 1, 0..width]).reshape([width, inputs]).transpose();
+        let r = r.clone().slice([direction..direction + 1, 0..width]).reshape([width, hidden]).transpose();
+        let b = b.clone().slice([direction..direction + 1, 0..width]);
         let mut h = Tensor::<B, 2>::zeros([batch, hidden], &x.device());
         let mut c = h.clone();
         let mut states = Vec::new();
