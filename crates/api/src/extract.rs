@@ -105,7 +105,11 @@ fn json_error(bytes: &[u8], path: &str, error: &serde_json::Error) -> ApiError {
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or(&text);
     let at = format!("at line {} column {}", error.line(), error.column());
-    let field = if matches!(path, "" | "." | "?") { "body" } else { path.trim_end_matches(".?") };
+    let field = match path.trim_end_matches(".?") {
+        "" | "." | "?" => "body".to_owned(),
+        path if path.starts_with('[') => format!("body{path}"),
+        path => path.to_owned(),
+    };
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return ApiError::invalid("body", "", "a JSON document");
     }

@@ -26,7 +26,10 @@ fn message(body: &str) -> String {
 #[test]
 fn wrong_json_names_path_and_value() {
     for (body, parts) in [
-        (r#"{"inner": {"rows": [[1, 2], [3, "x"]]}}"#, &["`inner.rows[1][1]`", r#"string "x""#, "expected a number"][..]),
+        (
+            r#"{"inner": {"rows": [[1, 2], [3, "x"]]}}"#,
+            &["`inner.rows[1][1]`", r#"string "x""#, "expected a number"][..],
+        ),
         (r#"{"inner": {"rows": [[1, null]]}}"#, &["`inner.rows[0][1]` is `null`"]),
         (r#"{"inner": {"rows": [[1, NaN]]}}"#, &["`inner.rows[0][1]` is `NaN`", "expected JSON"]),
         (r#"{"inner": {"rows": [[1, 1e999]]}}"#, &["`inner.rows[0][1]` is `1e999`", "out of range"]),

@@ -107,7 +107,8 @@ async fn recent_bars_are_those_of_the_newest_version() {
     let bars = |from: i64, count: i64| {
         let mut bars = moola_market::Bars::default();
         for index in from..from + count {
-            let bar = moola_market::Bar { time_ms: index, open: 1.0, high: 2.0, low: 0.5, close: 1.5, volume: None };
+            let bar =
+                moola_market::Bar { time_ms: index, open: 1.0, high: 2.0, low: 0.5, close: 1.5, volume: Some(3.0) };
             bars.push(bar);
         }
         bars
