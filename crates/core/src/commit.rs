@@ -92,7 +92,11 @@ impl Ports {
     ///
     /// # Errors
     /// Those of the table; `Corrupt` where an item cannot be decoded.
-    pub(crate) async fn read_all<T: serde::de::DeserializeOwned>(&self, mut query: Query, max: usize) -> Result<Vec<T>> {
+    pub(crate) async fn read_all<T: serde::de::DeserializeOwned>(
+        &self,
+        mut query: Query,
+        max: usize,
+    ) -> Result<Vec<T>> {
         let mut all = Vec::new();
         loop {
             query.limit = query.limit.min(max - all.len()).max(1);

@@ -180,7 +180,10 @@ impl Monitor {
         if !package.manifest.files.contains_key(paths::REFERENCE) {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("model version `{}/{}` has no `reference.json`, so drift cannot be told", version.model, version.version),
+                format!(
+                    "model version `{}/{}` has no `reference.json`, so drift cannot be told",
+                    version.model, version.version
+                ),
             ));
         }
         let bytes = package.file(&*self.ports.blobs, paths::REFERENCE).await?;

@@ -185,7 +185,10 @@ impl Training {
         if dataset.num_rows < self.config.min_bars as u64 {
             return Err(Error::new(
                 ErrorKind::Refused,
-                format!("dataset `{}` has {} bars, training needs {}", request.dataset, dataset.num_rows, self.config.min_bars),
+                format!(
+                    "dataset `{}` has {} bars, training needs {}",
+                    request.dataset, dataset.num_rows, self.config.min_bars
+                ),
             ));
         }
         let active = self.list(usize::MAX).await?.iter().filter(|run| !run.status.is_final()).count();
@@ -465,7 +468,8 @@ impl Training {
             Err(error) => return Err(error),
         };
         let output = model.outputs.into_iter().next();
-        let output = output.ok_or_else(|| Error::corrupt(format!("run `{}` has a model without outputs", run.run_id)))?;
+        let output =
+            output.ok_or_else(|| Error::corrupt(format!("run `{}` has a model without outputs", run.run_id)))?;
         let metrics = result.metrics.as_ref().map(main_metrics).unwrap_or_default();
         let version = self
             .registry

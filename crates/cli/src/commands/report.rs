@@ -54,7 +54,8 @@ pub(super) fn folds(metrics: &FoldMetrics) -> Table {
             metrics_table(&rows(folds, baselines), &[])
         }
         FoldMetrics::Regression { train, validation, test, baselines } => {
-            metrics_table(&[], &rows([("train", train), ("validation", validation), ("test", test)], baselines))
+            let folds = [("train", &**train), ("validation", &**validation), ("test", &**test)];
+            metrics_table(&[], &rows(folds, baselines))
         }
     }
 }

@@ -11,7 +11,5 @@ mod spec;
 pub use manifest::{
     FORMAT_VERSION, FileDigest, InputKind, InputSpec, Lineage, ModelManifest, OutputSpec, PackageSignature, Task,
 };
-pub use result::{TrainedModel, EpochProgress, FoldMetrics, Progress, RunOutcome, RunResult, StepProgress};
-pub use spec::{
-    Architecture, DatasetRef, ModelSpec, OptimizerSpec, ResourceSpec, SplitSpec, TrainingSpec, WindowSpec,
-};
+pub use result::{EpochProgress, FoldMetrics, Progress, RunOutcome, RunResult, StepProgress, TrainedModel};
+pub use spec::{Architecture, DatasetRef, ModelSpec, OptimizerSpec, ResourceSpec, SplitSpec, TrainingSpec, WindowSpec};

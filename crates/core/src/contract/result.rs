@@ -92,11 +92,11 @@ pub enum FoldMetrics {
     /// Of a regression.
     Regression {
         /// The model on the training fold.
-        train: RegressionMetrics,
+        train: Box<RegressionMetrics>,
         /// The model on the validation fold.
-        validation: RegressionMetrics,
+        validation: Box<RegressionMetrics>,
         /// The model on the test fold.
-        test: RegressionMetrics,
+        test: Box<RegressionMetrics>,
         /// The baselines on the test fold, by name.
         baselines: std::collections::BTreeMap<String, RegressionMetrics>,
     },

@@ -13,7 +13,7 @@
 
 mod manifest;
 mod merge;
-#[cfg(all(test, feature = "parquet"))]
+#[cfg(test)]
 mod tests;
 
 use std::fmt;
@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::manifest::{DatasetManifest, FileSource, Transformation};
 use self::merge::merge;
+use crate::columns::{from_parquet as decode, read_parquet, to_parquet as encode};
 use crate::commit::{from_json_bytes, put, sha256_hex, to_json_bytes, unchanged};
 use crate::contract::paths;
 use crate::error::{Error, ErrorKind, Result};
@@ -490,34 +491,3 @@ fn read_file(request: &ImportRequest) -> Result<RawBars> {
         Format::Csv | Format::Auto => read::read_csv(&request.bytes, &request.options)?,
     })
 }
-
-#[cfg(feature = "parquet")]
-use crate::columns::{from_parquet as decode, read_parquet, to_parquet as encode};
-
-/// Programs that keep the columnar library out hold no datasets.
-#[cfg(not(feature = "parquet"))]
-mod without_columns {
-    use bytes::Bytes;
-    use moola_market::Bars;
-    use moola_market::read::{RawBars, ReadOptions};
-
-    use crate::error::{Error, ErrorKind, Result};
-
-    fn refused<T>() -> Result<T> {
-        Err(Error::new(ErrorKind::Refused, "this program was built without the feature `parquet`, so it has no bars"))
-    }
-
-    pub(super) fn decode(_: Bytes) -> Result<Bars> {
-        refused()
-    }
-
-    pub(super) fn encode(_: &Bars) -> Result<Bytes> {
-        refused()
-    }
-
-    pub(super) fn read_parquet(_: Bytes, _: &ReadOptions) -> Result<RawBars> {
-        refused()
-    }
-}
-#[cfg(not(feature = "parquet"))]
-use self::without_columns::{decode, encode, read_parquet};

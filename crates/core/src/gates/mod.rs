@@ -23,7 +23,9 @@ use crate::error::{Error, Result};
 use crate::ports::{Engine, LoadedModel, Ports, PutMode};
 use crate::registry::{EVALUATION, GateSummary, Registry, VerifiedPackage, Version};
 use crate::samples::{self, SampleSet};
-use crate::stats::{BootstrapConfig, ClassificationMetrics, Interval, PairedComparison, RegressionMetrics, paired_difference};
+use crate::stats::{
+    BootstrapConfig, ClassificationMetrics, Interval, PairedComparison, RegressionMetrics, paired_difference,
+};
 
 /// Thresholds of the gates. A threshold that is absent is not checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -260,7 +262,14 @@ impl Judge<'_> {
         };
         let miss = (value - threshold).abs();
         let verdict = if passed { String::new() } else { format!(", missed by {miss:.4}") };
-        self.push(name, passed, Some(value), comparison, threshold, format!("{what} {value:.4} {comparison} {threshold:.4}{verdict}"));
+        self.push(
+            name,
+            passed,
+            Some(value),
+            comparison,
+            threshold,
+            format!("{what} {value:.4} {comparison} {threshold:.4}{verdict}"),
+        );
     }
 
     fn push(&mut self, name: &str, passed: bool, value: Option<f64>, comparison: &str, threshold: f64, detail: String) {

@@ -60,8 +60,12 @@ impl<'a> Evaluation<'a> {
 
     /// The same targets over other bars, where the samples end at `ends`; those without enough history are left out.
     pub(super) fn on_other_bars<'b>(&self, bars: &'b Bars, ends: Vec<usize>, history: usize) -> Evaluation<'b> {
-        let (ends, targets) =
-            ends.into_iter().zip(&self.targets).filter(|(end, _)| end + 1 >= history).map(|(end, target)| (end, *target)).unzip();
+        let (ends, targets) = ends
+            .into_iter()
+            .zip(&self.targets)
+            .filter(|(end, _)| end + 1 >= history)
+            .map(|(end, target)| (end, *target))
+            .unzip();
         Evaluation { bars, ends, targets, classes: self.classes }
     }
 
@@ -84,7 +88,8 @@ impl<'a> Evaluation<'a> {
     }
 
     fn forecast_at(&self, manifest: &ModelManifest, model: &dyn LoadedModel, ends: &[usize]) -> Result<Vec<f64>> {
-        let encoded = inputs::encode(&manifest.inputs, manifest.feature_set.as_ref(), manifest.window_bars, self.bars, ends)?;
+        let encoded =
+            inputs::encode(&manifest.inputs, manifest.feature_set.as_ref(), manifest.window_bars, self.bars, ends)?;
         inputs::read_output(manifest, model, model.run(encoded.tensors)?, ends.len())
     }
 

@@ -296,8 +296,10 @@ impl Registry {
             );
             let number = model.next_version;
             model.next_version += 1;
-            let writes =
-                vec![put(source_key.clone(), &number, Condition::Absent)?, put(model_key.clone(), &model, unchanged(revision))?];
+            let writes = vec![
+                put(source_key.clone(), &number, Condition::Absent)?,
+                put(model_key.clone(), &model, unchanged(revision))?,
+            ];
             match self.ports.table.write(writes).await {
                 Ok(()) => return Ok(number),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
@@ -321,9 +323,9 @@ impl Registry {
     pub async fn model(&self, name: &str) -> Result<Model> {
         check_name("model", name)?;
         let model = self.ports.read::<Model>(&Key::new("models", name)).await?;
-        model.map(|(model, _)| model).ok_or_else(|| {
-            Error::not_found("model", name).with_hint("`moola models list` shows those that exist")
-        })
+        model
+            .map(|(model, _)| model)
+            .ok_or_else(|| Error::not_found("model", name).with_hint("`moola models list` shows those that exist"))
     }
 
     /// The versions of a model, the newest first.
@@ -363,9 +365,8 @@ impl Registry {
             return self.version(model, number).await;
         }
         let not_found = || {
-            Error::not_found("model version", format_args!("{model}/{reference}")).with_hint(
-                "accepted are a version number, `latest`, `production`, `staging` or an alias",
-            )
+            Error::not_found("model version", format_args!("{model}/{reference}"))
+                .with_hint("accepted are a version number, `latest`, `production`, `staging` or an alias")
         };
         match reference {
             "latest" => self.versions(model).await?.into_iter().next().ok_or_else(not_found),

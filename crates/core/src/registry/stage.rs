@@ -191,7 +191,8 @@ impl Registry {
         let route = self.route(model).await?;
         let serving = route.as_ref().and_then(|(route, _)| route.version);
         let enters = changes.iter().find(|change| change.to == Stage::Production);
-        let leaves = changes.iter().any(|change| Some(change.record.version) == serving && change.to != Stage::Production);
+        let leaves =
+            changes.iter().any(|change| Some(change.record.version) == serving && change.to != Stage::Production);
         let mut writes = Vec::new();
         if enters.is_some() || leaves {
             // Everything that changes what serves goes through this one item.
