@@ -163,7 +163,18 @@ async fn files_that_cannot_be_served_are_refused() {
     let body = json!({"manifest": manifest, "model_base64": "%%%"});
     tells(&api.post("/api/v2/models/m/versions", &body).await.refused(400), &["model_base64"]);
     let bad_scaling = json!([{"kind": "raw_bars", "scaling": {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}}]);
-    tells(&refused(&with("inputs", bad_scaling), &good).await, &["scaling"]);
+    tells(
+        &refused(&with("inputs", bad_scaling), &good).await,
+        &["manifest.inputs[0].scaling", "3 means", "4 for flat bars"],
+    );
+    let bad_scaling =
+        json!([{"kind": "raw_bars", "scaling": {"mean": [0.0, 0.0, 0.0, 0.0], "std": [1.0, 0.0, 1.0, 1.0]}}]);
+    tells(&refused(&with("inputs", bad_scaling), &good).await, &["manifest.inputs[0].scaling", "std 0 at 1"]);
+    // Logits, as torch exports them: no prediction would be one.
+    let logits = fixture("onnx/torch_style_lstm.onnx");
+    let answer = api.register("m", &self::manifest("classification", &classes(2), 20), &logits).await.unwrap();
+    assert!(answer.json["hint"].as_str().unwrap_or_default().contains("softmax"), "{}", answer.text);
+    tells(&answer.refused(400), &["output", "probabilities"]);
     assert_eq!(api.register("bad name!", &manifest, &good).await.unwrap().status, 400);
 
     let models = api.get("/api/v2/models").await.ok();

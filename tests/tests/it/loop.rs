@@ -16,7 +16,7 @@ advisory = ["beats_baseline", "not_worse_than_production", "robust_to_noise", "r
 max_rows = 150
 [monitor.drift]
 min_rows = 60
-drift_share = 0.3
+drift_share = 0.2
 [drift_schedule]
 enabled = false
 expression = "rate(1 day)"

@@ -132,7 +132,7 @@ async fn whatever_is_wrong_is_named() {
         (bars::request("m/champion", std::slice::from_ref(&good)), 404, vec!["champion"]),
         (bars::request("m/../x", std::slice::from_ref(&good)), 400, vec!["model_version"]),
         (json!({"model_version": "m", "input_data": {"symbol": "NONE"}}), 404, vec!["NONE"]),
-        (json!([1, 2]), 400, vec!["body"]),
+        (json!([1, 2]), 400, vec!["[0]", "1", "a string"]),
         (json!("text"), 400, vec!["body"]),
     ];
     for (body, status, parts) in cases {
@@ -149,8 +149,8 @@ async fn whatever_is_wrong_is_named() {
     for (content_type, body, status, part) in [
         (json_type, &b""[..], 400, "body"),
         (json_type, b"{\"model_version\": \"m\", \"input_data\": {\"ohlc_data\": [[[NaN", 400, "NaN"),
-        (json_type, &good[..good.len() / 2], 400, "body"),
-        (json_type, b"\xff\xfe{}", 400, "body"),
+        (json_type, &good[..good.len() / 2], 400, "expected JSON"),
+        (json_type, b"\xff\xfe{}", 400, "expected JSON"),
         (Some("text/csv"), &good, 415, "text/csv"),
         (None, &good, 415, "Content-Type"),
     ] {

@@ -15,9 +15,10 @@ use moola_core::contract::{
 };
 use moola_core::ports::LoadedModel;
 use moola_core::registry::{NewVersion, Version};
-use moola_core::{Error, Result, samples};
+use moola_core::{Error, Result, inputs, samples};
 use moola_market::features::FeatureSet;
 use moola_market::labels::LabelSpec;
+use moola_market::simulate::{SimulationConfig, simulate};
 use moola_market::windows::{NUM_CHANNELS, Scaling, WINDOW_BARS};
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +130,16 @@ pub(super) async fn register(
         .map_err(|error| Error::internal("loading a model").with_source(error))??;
     let feature_set = manifest.feature_set.as_deref().map(FeatureSet::builtin).transpose().map_err(Error::from)?;
     let (inputs, output) = fit(&manifest, feature_set.as_ref(), &loaded)?;
+    let trial = Trial {
+        task: manifest.task,
+        inputs: inputs.clone(),
+        output: output.clone(),
+        window_bars: manifest.window_bars,
+        feature_set: feature_set.clone(),
+    };
+    tokio::task::spawn_blocking(move || trial.run(&*loaded))
+        .await
+        .map_err(|error| Error::internal("trying a model").with_source(error))??;
     let evaluation = match &manifest.evaluation {
         Some(evaluation) => Some(spec(&state, &model, &manifest, evaluation).await?),
         None => None,
@@ -217,6 +228,9 @@ fn fit(
             let field = format!("shape of input {name} (manifest.inputs[{index}])");
             return Err(Error::invalid(&field, shown(open), expected));
         };
+        if let Some(scaling) = &input.scaling {
+            check_scaling(&format!("manifest.inputs[{index}].scaling"), scaling, shape)?;
+        }
         inputs.push(InputSpec {
             name: name.clone(),
             kind: input.kind,
@@ -244,6 +258,59 @@ fn fit(
         ));
     };
     Ok((inputs, OutputSpec { name: name.clone(), shape: vec![width] }))
+}
+
+/// Checks that there is one entry for each channel, or for each number of flat bars, and that all can be computed with.
+fn check_scaling(field: &str, scaling: &Scaling, shape: &[usize]) -> Result<()> {
+    let (means, stds) = (scaling.mean.len(), scaling.std.len());
+    let last = shape.last().copied().unwrap_or(0);
+    let is_flat = shape.len() == 1 && last.is_multiple_of(NUM_CHANNELS);
+    if means != stds || (means != last && !(is_flat && means == NUM_CHANNELS)) {
+        let expected = format!("one of each for each of the {last} numbers of a row, or {NUM_CHANNELS} for flat bars");
+        return Err(Error::invalid(field, format!("{means} means and {stds} standard deviations"), expected));
+    }
+    let is_bad = |(mean, std): (&f64, &f64)| !mean.is_finite() || !std.is_finite() || *std <= 0.0;
+    match scaling.mean.iter().zip(&scaling.std).position(is_bad) {
+        Some(index) => {
+            let given = format!("mean {} and std {} at {index}", scaling.mean[index], scaling.std[index]);
+            Err(Error::invalid(field, given, "finite numbers, a standard deviation above 0"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// One prediction on simulated bars: a model whose answers are no predictions is refused before anything is stored.
+struct Trial {
+    task: Task,
+    inputs: Vec<InputSpec>,
+    output: OutputSpec,
+    window_bars: usize,
+    feature_set: Option<FeatureSet>,
+}
+
+impl Trial {
+    fn run(self, loaded: &dyn LoadedModel) -> Result<()> {
+        let num_bars = self.feature_set.as_ref().map_or(0, FeatureSet::history_bars).max(self.window_bars);
+        let bars = simulate(&SimulationConfig { num_bars, ..SimulationConfig::default() })?.bars;
+        let encoded =
+            inputs::encode(&self.inputs, self.feature_set.as_ref(), self.window_bars, &bars, &[num_bars - 1])?;
+        let outputs = loaded.run(encoded.tensors)?;
+        let place = loaded.outputs().iter().position(|(name, _)| *name == self.output.name);
+        let answer = place.and_then(|place| outputs.into_iter().nth(place));
+        let answer = answer.ok_or_else(|| Error::internal("a model without its output"))?.into_data();
+        let name = format!("output {}", self.output.name);
+        let shown = format!("{answer:?}");
+        if answer.iter().any(|value| !value.is_finite()) {
+            return Err(Error::invalid(&name, shown, "finite numbers, for a window of simulated bars"));
+        }
+        let sum: f32 = answer.iter().sum();
+        let is_distribution = (sum - 1.0).abs() <= 1e-3 && answer.iter().all(|value| *value >= -1e-3);
+        if self.task == Task::Classification && !is_distribution {
+            return Err(Error::invalid(&name, shown, "probabilities that sum to 1")
+                .with_hint("export the model with a softmax after its logits"));
+        }
+        Ok(())
+    }
 }
 
 fn kind_name(kind: InputKind) -> &'static str {
