@@ -271,7 +271,7 @@ async fn what_was_acknowledged_survives_kills() {
         *shared.lock().unwrap() =
             Acknowledged { alias: (alias, None), num_answers: 0, gone: Vec::new(), ..acknowledged };
     }
-    let acknowledged = shared.lock().unwrap();
+    let acknowledged = std::mem::take(&mut *shared.lock().unwrap());
     eprintln!(
         "{rounds} kills, {} datasets, {} versions, {num_predictions} predictions; flush every {FLUSH_MS} ms: oldest loss \
          {} ms; slowest start {} ms",
@@ -281,7 +281,6 @@ async fn what_was_acknowledged_survives_kills() {
         slowest_start.as_millis(),
     );
     assert!(!acknowledged.datasets.is_empty() && !acknowledged.versions.is_empty() && num_predictions > 0, "no load");
-    drop(acknowledged);
     server.terminate().await;
 }
 

@@ -40,7 +40,7 @@ async fn predict(api: &Api, bars: &Bars, count: usize, version: u64) {
     request["input_data"]["history"] = json!(history);
     let served = || async {
         let answer = api.post("/api/v2/inference/predict", &request).await.ok();
-        (answer["model_metadata"]["model_version"] == version.to_string()).then_some(answer)
+        (answer["model_metadata"]["model_version"] == version.to_string().as_str()).then_some(answer)
     };
     let answer = until("the version", Duration::from_secs(10), served).await;
     assert_eq!(answer["predictions"].as_array().unwrap().len(), count);

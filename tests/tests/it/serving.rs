@@ -36,7 +36,7 @@ pub(crate) async fn served(api: &Api, version: u64) -> Duration {
     let (started, request) = (Instant::now(), bars::request("m", &[window()]));
     loop {
         let answer = api.post(PREDICT, &request).await;
-        if answer.status == 200 && answer.json["model_metadata"]["model_version"] == version.to_string() {
+        if answer.status == 200 && answer.json["model_metadata"]["model_version"] == version.to_string().as_str() {
             return started.elapsed();
         }
         assert!(started.elapsed() < Duration::from_secs(10), "version {version} does not answer: {}", answer.text);
