@@ -29,3 +29,14 @@ fn errors_name_the_key() {
     let error = settings(&global(Some(dir.path().join("absent.toml"))), dir.path()).expect_err("no file");
     assert!(format!("{error:#}").contains("absent.toml"), "{error:#}");
 }
+
+/// The page shows every key with its default.
+#[test]
+fn the_documented_settings_are_the_defaults() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let block = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let documented: toml::Value = toml::from_str(block).unwrap();
+    assert_eq!(toml::from_str::<Settings>(block).unwrap(), Settings::default());
+    // Nothing is left out: what the defaults say and the page does not are the thresholds that are absent by default.
+    assert_eq!(documented, toml::Value::try_from(Settings::default()).unwrap());
+}
