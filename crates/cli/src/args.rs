@@ -26,7 +26,7 @@ pub(crate) struct Global {
     /// Settings [default: moola.toml in the data directory, if there is one]
     #[arg(long, global = true, env = "MOOLA_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Prints JSON, as the API answers it
+    /// Prints JSON, as the API answers it; errors stay text on standard error
     #[arg(long, global = true, env = "MOOLA_JSON", value_parser = FalseyValueParser::new())]
     pub(crate) json: bool,
     /// Prints nothing but the result
@@ -371,7 +371,7 @@ pub(crate) enum ModelsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
     /// Name of the model; a version, an alias or a stage after a slash
-    #[arg(long, env = "MOOLA_MODEL", value_name = "NAME[/VERSION]")]
+    #[arg(value_name = "NAME[/VERSION]")]
     pub(crate) model: String,
     /// Bars (CSV or JSON), of which the last window counts; `-` or nothing for standard input
     #[arg(group = "source")]

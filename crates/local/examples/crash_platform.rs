@@ -26,7 +26,7 @@ async fn main() -> Result<()> {
         timeout_secs: None,
         tags: BTreeMap::new(),
     };
-    println!("{}", local.jobs.submit(request(2, None)).await?);
+    println!("{}", local.jobs.submit(request(1, None)).await?);
     println!("{}", local.jobs.submit(request(1, Some(3))).await?);
     std::future::pending().await
 }

@@ -8,7 +8,7 @@ use moola_market::Interval;
 use moola_market::validate::{Mode, RejectedRow, ValidationReport};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlState, Limit};
+use super::{ControlState, Limit, NoParams};
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query, read_body};
 
@@ -78,7 +78,7 @@ pub(super) struct RejectedList {
 }
 
 /// Imports a file of bars.
-#[utoipa::path(post, path = "/api/v2/datasets", tag = "datasets",
+#[utoipa::path(post, path = "/api/v2/datasets", tag = "datasets", operation_id = "import_dataset",
     params(("name" = String, Query, description = "Name of the dataset"), ("symbol" = String, Query, description = "Instrument"),
         ("interval" = Option<String>, Query, description = "Such as `1h`"),
         ("mode" = Option<String>, Query, description = "`strict` (default) or `quarantine`"),
@@ -110,7 +110,7 @@ pub(super) async fn import(
 }
 
 /// Validates a file of bars and stores nothing.
-#[utoipa::path(post, path = "/api/v2/datasets/validate", tag = "datasets",
+#[utoipa::path(post, path = "/api/v2/datasets/validate", tag = "datasets", operation_id = "validate_dataset",
     params(("interval" = Option<String>, Query, description = "Such as `1h`"),
         ("format" = Option<String>, Query, description = "`csv`, `json`, `parquet`")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
@@ -134,14 +134,14 @@ pub(super) async fn validate(
 }
 
 /// Lists datasets.
-#[utoipa::path(get, path = "/api/v2/datasets", tag = "datasets",
+#[utoipa::path(get, path = "/api/v2/datasets", tag = "datasets", operation_id = "list_datasets",
     responses((status = 200, description = "All datasets by name, with their latest version")))]
-pub(super) async fn list(State(state): State<ControlState>) -> ApiResult<Json<DatasetList>> {
+pub(super) async fn list(State(state): State<ControlState>, _query: Query<NoParams>) -> ApiResult<Json<DatasetList>> {
     Ok(Json(DatasetList { datasets: state.app.datasets.list().await? }))
 }
 
 /// Shows the latest version of a dataset.
-#[utoipa::path(get, path = "/api/v2/datasets/{name}", tag = "datasets",
+#[utoipa::path(get, path = "/api/v2/datasets/{name}", tag = "datasets", operation_id = "show_dataset",
     params(("name" = String, Path, description = "Its name")),
     responses((status = 200, description = "The latest version"), (status = 404, description = "No such dataset")))]
 pub(super) async fn show(
@@ -152,7 +152,7 @@ pub(super) async fn show(
 }
 
 /// Lists the versions of a dataset.
-#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions", tag = "datasets",
+#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions", tag = "datasets", operation_id = "list_dataset_versions",
     params(("name" = String, Path, description = "Its name"), ("limit" = Option<usize>, Query, description = "At most so many")),
     responses((status = 200, description = "Versions, the newest first"), (status = 404, description = "No such dataset")))]
 pub(super) async fn versions(
@@ -164,7 +164,7 @@ pub(super) async fn versions(
 }
 
 /// Shows a version of a dataset.
-#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions/{version}", tag = "datasets",
+#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions/{version}", tag = "datasets", operation_id = "show_dataset_version",
     params(("name" = String, Path, description = "Its name"), ("version" = String, Path, description = "The version, or `latest`")),
     responses((status = 200, description = "The version"), (status = 404, description = "No such version")))]
 pub(super) async fn show_version(
@@ -175,7 +175,7 @@ pub(super) async fn show_version(
 }
 
 /// Shows what validation found in the file of a version.
-#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions/{version}/report", tag = "datasets",
+#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions/{version}/report", tag = "datasets", operation_id = "show_dataset_report",
     params(("name" = String, Path, description = "Its name"), ("version" = String, Path, description = "The version, or `latest`")),
     responses((status = 200, description = "The whole report"), (status = 404, description = "No such version")))]
 pub(super) async fn report(
@@ -186,7 +186,7 @@ pub(super) async fn report(
 }
 
 /// Shows the rows of the file of a version that were rejected.
-#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions/{version}/rejected", tag = "datasets",
+#[utoipa::path(get, path = "/api/v2/datasets/{name}/versions/{version}/rejected", tag = "datasets", operation_id = "list_rejected_rows",
     params(("name" = String, Path, description = "Its name"), ("version" = String, Path, description = "The version, or `latest`")),
     responses((status = 200, description = "Every rejected row with its line and reason"), (status = 404, description = "No such version")))]
 pub(super) async fn rejected(

@@ -27,7 +27,7 @@ pub(super) struct CheckList {
 }
 
 /// Looks for drift now.
-#[utoipa::path(post, path = "/api/v2/drift/{model}/check", tag = "drift",
+#[utoipa::path(post, path = "/api/v2/drift/{model}/check", tag = "drift", operation_id = "check_drift",
     params(("model" = String, Path, description = "Its name"),
         ("version" = Option<String>, Query, description = "A number, an alias or a stage; `production` by default")),
     responses((status = 200, description = "The check and its whole report"), (status = 404, description = "No such model"),
@@ -44,7 +44,7 @@ pub(super) async fn check(
 }
 
 /// Lists drift checks.
-#[utoipa::path(get, path = "/api/v2/drift/{model}/checks", tag = "drift",
+#[utoipa::path(get, path = "/api/v2/drift/{model}/checks", tag = "drift", operation_id = "list_drift_checks",
     params(("model" = String, Path, description = "Its name"), ("limit" = Option<usize>, Query, description = "At most so many")),
     responses((status = 200, description = "Checks, the newest first"), (status = 404, description = "No such model")))]
 pub(super) async fn list(
@@ -56,7 +56,7 @@ pub(super) async fn list(
 }
 
 /// Shows the report of a drift check.
-#[utoipa::path(get, path = "/api/v2/drift/{model}/checks/{check}", tag = "drift",
+#[utoipa::path(get, path = "/api/v2/drift/{model}/checks/{check}", tag = "drift", operation_id = "show_drift_check",
     params(("model" = String, Path, description = "Its name"), ("check" = String, Path, description = "Id of the check")),
     responses((status = 200, description = "The whole report"), (status = 404, description = "No such check")))]
 pub(super) async fn show(

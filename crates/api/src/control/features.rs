@@ -10,7 +10,7 @@ use moola_market::Bars;
 use moola_market::features::{self, FeatureDefinition, FeatureMatrix, FeatureSet};
 use serde::{Deserialize, Serialize};
 
-use super::ControlState;
+use super::{ControlState, NoParams};
 use crate::error::ApiResult;
 use crate::extract::{Json, Query};
 
@@ -43,9 +43,9 @@ pub(super) struct ComputeParams {
 }
 
 /// Lists the features and the sets of them.
-#[utoipa::path(get, path = "/api/v2/features", tag = "features",
+#[utoipa::path(get, path = "/api/v2/features", tag = "features", operation_id = "list_features",
     responses((status = 200, description = "Definitions, and the sets that models are trained on")))]
-pub(super) async fn list() -> ApiResult<Json<FeatureList>> {
+pub(super) async fn list(_query: Query<NoParams>) -> ApiResult<Json<FeatureList>> {
     let mut sets = Vec::new();
     for name in FeatureSet::builtins() {
         let set = FeatureSet::builtin(name).map_err(Error::from)?;
@@ -63,7 +63,7 @@ pub(super) async fn list() -> ApiResult<Json<FeatureList>> {
 }
 
 /// Computes a feature set over a dataset.
-#[utoipa::path(post, path = "/api/v2/features/compute", tag = "features",
+#[utoipa::path(post, path = "/api/v2/features/compute", tag = "features", operation_id = "compute_features",
     params(("dataset" = String, Query, description = "`name` or `name@version`"), ("set" = Option<String>, Query, description = "`core` by default")),
     responses((status = 200, description = "CSV: the time of each bar and its features, empty where missing", content_type = "text/csv"),
         (status = 404, description = "No such dataset or set")))]

@@ -27,7 +27,7 @@ pub(super) struct LogLines {
 }
 
 /// Lists jobs.
-#[utoipa::path(get, path = "/api/v2/jobs", tag = "jobs",
+#[utoipa::path(get, path = "/api/v2/jobs", tag = "jobs", operation_id = "list_jobs",
     params(("limit" = Option<usize>, Query, description = "At most so many"),
         ("status" = Option<String>, Query, description = "Only in this status, such as `RUNNING`")),
     responses((status = 200, description = "Jobs, the newest first")))]
@@ -40,7 +40,7 @@ pub(super) async fn list(
 }
 
 /// Shows a job.
-#[utoipa::path(get, path = "/api/v2/jobs/{job}", tag = "jobs",
+#[utoipa::path(get, path = "/api/v2/jobs/{job}", tag = "jobs", operation_id = "show_job",
     params(("job" = String, Path, description = "Its id")),
     responses((status = 200, description = "The job"), (status = 404, description = "No such job")))]
 pub(super) async fn show(
@@ -51,7 +51,7 @@ pub(super) async fn show(
 }
 
 /// Shows what a job printed.
-#[utoipa::path(get, path = "/api/v2/jobs/{job}/logs", tag = "jobs",
+#[utoipa::path(get, path = "/api/v2/jobs/{job}/logs", tag = "jobs", operation_id = "show_job_logs",
     params(("job" = String, Path, description = "Its id"), ("limit" = Option<usize>, Query, description = "Last lines")),
     responses((status = 200, description = "The last lines, the oldest first")))]
 pub(super) async fn logs(
@@ -63,7 +63,7 @@ pub(super) async fn logs(
 }
 
 /// Cancels a job.
-#[utoipa::path(post, path = "/api/v2/jobs/{job}/cancel", tag = "jobs",
+#[utoipa::path(post, path = "/api/v2/jobs/{job}/cancel", tag = "jobs", operation_id = "cancel_job",
     params(("job" = String, Path, description = "Its id")),
     responses((status = 200, description = "The job; it ends soon"), (status = 404, description = "No such job")))]
 pub(super) async fn cancel(

@@ -97,6 +97,11 @@ impl Limit {
     }
 }
 
+/// A query of no parameters.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParams {}
+
 /// Who decides, until callers have names of their own.
 const ACTOR: &str = "api";
 
@@ -159,7 +164,7 @@ struct EventList {
 }
 
 /// The latest events.
-#[utoipa::path(get, path = "/api/v2/events", tag = "events",
+#[utoipa::path(get, path = "/api/v2/events", tag = "events", operation_id = "list_events",
     params(("limit" = Option<usize>, Query, description = "At most so many")),
     responses((status = 200, description = "The latest events, the newest first")))]
 async fn events(State(state): State<ControlState>, Query(limit): Query<Limit>) -> ApiResult<Json<EventList>> {

@@ -12,7 +12,7 @@ use moola_core::training::Run;
 use moola_core::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlState, Limit, decision};
+use super::{ControlState, Limit, NoParams, decision};
 use crate::error::ApiResult;
 use crate::extract::{Json, Path, Query};
 
@@ -104,8 +104,8 @@ pub(super) struct AliasRequest {
 /// The version that serves after a roll-back.
 #[derive(Debug, Serialize)]
 pub(super) struct RollbackView {
-    /// Absent where nothing serves now.
-    production: Option<Version>,
+    /// The version that serves again.
+    production: Version,
 }
 
 async fn view(state: &ControlState, model: Model) -> moola_core::Result<ModelView> {
@@ -118,9 +118,9 @@ async fn view(state: &ControlState, model: Model) -> moola_core::Result<ModelVie
 }
 
 /// Lists models.
-#[utoipa::path(get, path = "/api/v2/models", tag = "models",
+#[utoipa::path(get, path = "/api/v2/models", tag = "models", operation_id = "list_models",
     responses((status = 200, description = "All models by name, with what serves")))]
-pub(super) async fn list(State(state): State<ControlState>) -> ApiResult<Json<ModelList>> {
+pub(super) async fn list(State(state): State<ControlState>, _query: Query<NoParams>) -> ApiResult<Json<ModelList>> {
     let mut models = Vec::new();
     for model in state.app.registry.models().await? {
         models.push(view(&state, model).await?);
@@ -129,7 +129,7 @@ pub(super) async fn list(State(state): State<ControlState>) -> ApiResult<Json<Mo
 }
 
 /// Shows a model.
-#[utoipa::path(get, path = "/api/v2/models/{model}", tag = "models",
+#[utoipa::path(get, path = "/api/v2/models/{model}", tag = "models", operation_id = "show_model",
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "The model"), (status = 404, description = "No such model")))]
 pub(super) async fn show(State(state): State<ControlState>, Path(model): Path<String>) -> ApiResult<Json<ModelView>> {
@@ -138,7 +138,7 @@ pub(super) async fn show(State(state): State<ControlState>, Path(model): Path<St
 }
 
 /// Lists the versions of a model.
-#[utoipa::path(get, path = "/api/v2/models/{model}/versions", tag = "models",
+#[utoipa::path(get, path = "/api/v2/models/{model}/versions", tag = "models", operation_id = "list_model_versions",
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "Versions, the newest first"), (status = 404, description = "No such model")))]
 pub(super) async fn versions(
@@ -149,7 +149,7 @@ pub(super) async fn versions(
 }
 
 /// Shows a version.
-#[utoipa::path(get, path = "/api/v2/models/{model}/versions/{version}", tag = "models",
+#[utoipa::path(get, path = "/api/v2/models/{model}/versions/{version}", tag = "models", operation_id = "show_model_version",
     params(("model" = String, Path, description = "Its name"),
         ("version" = String, Path, description = "A number, `latest`, a stage or an alias")),
     responses((status = 200, description = "The version and its manifest"), (status = 404, description = "No such version"),
@@ -165,7 +165,7 @@ pub(super) async fn show_version(
 }
 
 /// Replaces the description or the tags of a version.
-#[utoipa::path(patch, path = "/api/v2/models/{model}/versions/{version}", tag = "models",
+#[utoipa::path(patch, path = "/api/v2/models/{model}/versions/{version}", tag = "models", operation_id = "annotate_model_version",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     request_body(content = serde_json::Value, description = "`description`, `tags`"),
     responses((status = 200, description = "The version"), (status = 404, description = "No such version")))]
@@ -180,7 +180,7 @@ pub(super) async fn annotate(
 }
 
 /// Lists the changes of stage.
-#[utoipa::path(get, path = "/api/v2/models/{model}/history", tag = "models",
+#[utoipa::path(get, path = "/api/v2/models/{model}/history", tag = "models", operation_id = "list_model_history",
     params(("model" = String, Path, description = "Its name"), ("limit" = Option<usize>, Query, description = "At most so many")),
     responses((status = 200, description = "Changes, the newest first"), (status = 404, description = "No such model")))]
 pub(super) async fn history(
@@ -192,7 +192,7 @@ pub(super) async fn history(
 }
 
 /// Points an alias at a version.
-#[utoipa::path(put, path = "/api/v2/models/{model}/aliases/{alias}", tag = "models",
+#[utoipa::path(put, path = "/api/v2/models/{model}/aliases/{alias}", tag = "models", operation_id = "set_model_alias",
     params(("model" = String, Path, description = "Its name"), ("alias" = String, Path, description = "Such as `champion`")),
     request_body(content = serde_json::Value, description = "`version`: the number"),
     responses((status = 200, description = "The model"), (status = 404, description = "No such version")))]
@@ -207,7 +207,7 @@ pub(super) async fn set_alias(
 }
 
 /// Removes an alias.
-#[utoipa::path(delete, path = "/api/v2/models/{model}/aliases/{alias}", tag = "models",
+#[utoipa::path(delete, path = "/api/v2/models/{model}/aliases/{alias}", tag = "models", operation_id = "delete_model_alias",
     params(("model" = String, Path, description = "Its name"), ("alias" = String, Path, description = "The alias")),
     responses((status = 204, description = "It is not there any more"), (status = 404, description = "No such model")))]
 pub(super) async fn delete_alias(
@@ -220,7 +220,7 @@ pub(super) async fn delete_alias(
 }
 
 /// Shows how the gates judged a version.
-#[utoipa::path(get, path = "/api/v2/models/{model}/versions/{version}/gates", tag = "models",
+#[utoipa::path(get, path = "/api/v2/models/{model}/versions/{version}/gates", tag = "models", operation_id = "show_model_gates",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     responses((status = 200, description = "The latest report"), (status = 404, description = "Not judged yet")))]
 pub(super) async fn gates(
@@ -232,7 +232,7 @@ pub(super) async fn gates(
 }
 
 /// Judges a version again, against what serves now.
-#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/gates", tag = "models",
+#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/gates", tag = "models", operation_id = "judge_model_version",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     responses((status = 200, description = "The report"), (status = 404, description = "No such version")))]
 pub(super) async fn judge(
@@ -244,7 +244,7 @@ pub(super) async fn judge(
 }
 
 /// Shows where a version came from: raw file, dataset, run, version, changes of stage.
-#[utoipa::path(get, path = "/api/v2/models/{model}/versions/{version}/lineage", tag = "models",
+#[utoipa::path(get, path = "/api/v2/models/{model}/versions/{version}/lineage", tag = "models", operation_id = "show_model_lineage",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     responses((status = 200, description = "The lineage"), (status = 404, description = "No such version")))]
 pub(super) async fn lineage(
@@ -293,7 +293,7 @@ async fn move_to(
 }
 
 /// Moves a version to Staging or Production.
-#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/deploy", tag = "models",
+#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/deploy", tag = "models", operation_id = "deploy_model_version",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     request_body(content = serde_json::Value, description = "`stage` (`Production` by default, or `Staging`), `reason`"),
     responses((status = 200, description = "The version"), (status = 404, description = "No such version"),
@@ -312,7 +312,7 @@ pub(super) async fn deploy(
 }
 
 /// Takes back the version in production.
-#[utoipa::path(post, path = "/api/v2/models/{model}/rollback", tag = "models",
+#[utoipa::path(post, path = "/api/v2/models/{model}/rollback", tag = "models", operation_id = "roll_back_model",
     params(("model" = String, Path, description = "Its name")),
     request_body(content = serde_json::Value, description = "`reason`"),
     responses((status = 200, description = "The version that serves now"), (status = 404, description = "No such model"),
@@ -338,7 +338,7 @@ async fn transition(
 }
 
 /// Archives a version.
-#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/archive", tag = "models",
+#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/archive", tag = "models", operation_id = "archive_model_version",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     request_body(content = serde_json::Value, description = "`reason`"),
     responses((status = 200, description = "The version"), (status = 409, description = "The move is illegal")))]
@@ -351,7 +351,7 @@ pub(super) async fn archive(
 }
 
 /// Takes a version out of the archive, to Staging.
-#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/restore", tag = "models",
+#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/restore", tag = "models", operation_id = "restore_model_version",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     request_body(content = serde_json::Value, description = "`reason`"),
     responses((status = 200, description = "The version"), (status = 409, description = "The move is illegal")))]
@@ -364,7 +364,7 @@ pub(super) async fn restore(
 }
 
 /// Moves a version one stage down: from Production to Staging, from Staging to None.
-#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/demote", tag = "models",
+#[utoipa::path(post, path = "/api/v2/models/{model}/versions/{version}/demote", tag = "models", operation_id = "demote_model_version",
     params(("model" = String, Path, description = "Its name"), ("version" = String, Path, description = "As to show it")),
     request_body(content = serde_json::Value, description = "`reason`"),
     responses((status = 200, description = "The version"), (status = 409, description = "The move is illegal")))]

@@ -21,3 +21,31 @@ fn the_document_has_every_route() {
     assert_eq!(document.paths.paths.len(), 35);
     assert!(document.paths.paths.contains_key("/api/v2/models/{model}/versions/{version}/deploy"));
 }
+
+#[test]
+fn operation_ids_are_unique() {
+    let document = crate::openapi::document([ControlApi::openapi()]);
+    let document = serde_json::to_value(&document).expect("a document");
+    let paths = document["paths"].as_object().expect("paths");
+    let operations = paths.values().flat_map(|path| path.as_object().expect("operations").values());
+    let mut ids: Vec<&str> = operations.map(|it| it["operationId"].as_str().expect("an operation id")).collect();
+    let num_operations = ids.len();
+    assert!(num_operations > 40, "{num_operations} operations");
+    ids.sort_unstable();
+    for pair in ids.windows(2) {
+        assert_ne!(pair[0], pair[1]);
+    }
+}
+
+#[tokio::test]
+async fn unknown_parameters_are_refused() {
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt as _;
+    let app = Router::new().route("/api/v2/features", get(features::list));
+    for (uri, expected) in [("/api/v2/features", StatusCode::OK), ("/api/v2/features?limit=1", StatusCode::BAD_REQUEST)]
+    {
+        let answer = app.clone().oneshot(Request::get(uri).body(Body::empty()).expect("a request")).await;
+        assert_eq!(answer.expect("infallible").status(), expected, "{uri}");
+    }
+}

@@ -34,7 +34,7 @@ pub(super) struct ProgressList {
 }
 
 /// Starts a run.
-#[utoipa::path(post, path = "/api/v2/training/jobs", tag = "training",
+#[utoipa::path(post, path = "/api/v2/training/jobs", tag = "training", operation_id = "start_run",
     request_body(content = serde_json::Value, description = "`model_name`, `dataset`, `label`, and where they differ from the defaults `window`, `split`, `model`, `optimizer`, `resources`, `seed`, `auto_promote`"),
     responses((status = 202, description = "The run"), (status = 400, description = "A field does not fit"),
         (status = 404, description = "No such dataset"), (status = 409, description = "Too many runs, or too few bars")))]
@@ -46,7 +46,7 @@ pub(super) async fn start(
 }
 
 /// Lists runs.
-#[utoipa::path(get, path = "/api/v2/training/jobs", tag = "training",
+#[utoipa::path(get, path = "/api/v2/training/jobs", tag = "training", operation_id = "list_runs",
     params(("limit" = Option<usize>, Query, description = "At most so many")),
     responses((status = 200, description = "Runs, the newest first")))]
 pub(super) async fn list(State(state): State<ControlState>, Query(limit): Query<Limit>) -> ApiResult<Json<RunList>> {
@@ -54,7 +54,7 @@ pub(super) async fn list(State(state): State<ControlState>, Query(limit): Query<
 }
 
 /// Shows a run.
-#[utoipa::path(get, path = "/api/v2/training/jobs/{run}", tag = "training",
+#[utoipa::path(get, path = "/api/v2/training/jobs/{run}", tag = "training", operation_id = "show_run",
     params(("run" = String, Path, description = "Its id")),
     responses((status = 200, description = "The run, its spec and its result"), (status = 404, description = "No such run")))]
 pub(super) async fn show(State(state): State<ControlState>, Path(run): Path<String>) -> ApiResult<Json<RunView>> {
@@ -65,7 +65,7 @@ pub(super) async fn show(State(state): State<ControlState>, Path(run): Path<Stri
 }
 
 /// Shows what the job of a run printed.
-#[utoipa::path(get, path = "/api/v2/training/jobs/{run}/logs", tag = "training",
+#[utoipa::path(get, path = "/api/v2/training/jobs/{run}/logs", tag = "training", operation_id = "show_run_logs",
     params(("run" = String, Path, description = "Its id"), ("limit" = Option<usize>, Query, description = "Last lines")),
     responses((status = 200, description = "The last lines, the oldest first"), (status = 404, description = "No such run")))]
 pub(super) async fn logs(
@@ -82,7 +82,7 @@ pub(super) async fn logs(
 }
 
 /// Shows what a run reported so far.
-#[utoipa::path(get, path = "/api/v2/training/jobs/{run}/progress", tag = "training",
+#[utoipa::path(get, path = "/api/v2/training/jobs/{run}/progress", tag = "training", operation_id = "show_run_progress",
     params(("run" = String, Path, description = "Its id")),
     responses((status = 200, description = "Steps and epochs in order"), (status = 404, description = "No such run")))]
 pub(super) async fn progress(
@@ -93,7 +93,7 @@ pub(super) async fn progress(
 }
 
 /// Cancels a run.
-#[utoipa::path(post, path = "/api/v2/training/jobs/{run}/cancel", tag = "training",
+#[utoipa::path(post, path = "/api/v2/training/jobs/{run}/cancel", tag = "training", operation_id = "cancel_run",
     params(("run" = String, Path, description = "Its id")),
     responses((status = 200, description = "The run; one that has ended stays as it is"), (status = 404, description = "No such run")))]
 pub(super) async fn cancel(State(state): State<ControlState>, Path(run): Path<String>) -> ApiResult<Json<Run>> {

@@ -106,7 +106,7 @@ fn one() -> usize {
 }
 
 /// Registers a model from elsewhere.
-#[utoipa::path(post, path = "/api/v2/models/{model}/versions", tag = "models",
+#[utoipa::path(post, path = "/api/v2/models/{model}/versions", tag = "models", operation_id = "register_model_version",
     params(("model" = String, Path, description = "Its name; created where it does not exist")),
     request_body(content = serde_json::Value, description = "`manifest` (`task`, `inputs`, `classes`, `window_bars`, `feature_set`, `evaluation`) and `model_base64`"),
     responses((status = 201, description = "The version"), (status = 400, description = "The file is no model that can be served, or does not fit its manifest"),

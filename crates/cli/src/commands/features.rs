@@ -73,6 +73,9 @@ pub(super) async fn run(global: &Global, client: &Client, command: FeaturesComma
             })
             .await
         }
+        FeaturesCommand::Compute { .. } if global.json => {
+            Err(usage("`--json` is set, expected CSV: the only format of `features compute`", "leave `--json` out"))
+        }
         FeaturesCommand::Compute { dataset, set, out } => {
             let call = Call::post(&["features", "compute"]).with("dataset", &dataset).with("set", &set);
             let bytes = client.bytes(call).await?;

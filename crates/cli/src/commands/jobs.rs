@@ -1,9 +1,9 @@
 //! `moola jobs`.
 
+use moola_api::control::RunView;
 use moola_core::ports::{JobDescription, LogLine};
 use moola_core::training::Run;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::show;
 use crate::args::{Global, JobsCommand};
@@ -41,7 +41,7 @@ pub(super) async fn run(global: &Global, client: &Client, command: JobsCommand) 
             .await
         }
         JobsCommand::Logs { job, limit } => {
-            let is_run = is_run(client, &job).await;
+            let is_run = run_of(client, &job).await.is_some();
             let run = ["training", "jobs", job.as_str(), "logs"];
             let own = ["jobs", job.as_str(), "logs"];
             let call = Call::get(if is_run { &run } else { &own }).with("limit", limit);
@@ -49,14 +49,23 @@ pub(super) async fn run(global: &Global, client: &Client, command: JobsCommand) 
                 .await
         }
         JobsCommand::Cancel { job } => {
-            if is_run(client, &job).await {
+            if let Some(run) = run_of(client, &job).await {
+                let has_ended = run.status.is_final();
                 let call = Call::post(&["training", "jobs", &job, "cancel"]);
                 return show(global, client, call, |run: Run| {
-                    line(format!("run {} is {}", run.run_id, super::runs::status(run.status)))
+                    let status = super::runs::status(run.status);
+                    if has_ended {
+                        return line(format!("run {} has already ended ({status})", run.run_id));
+                    }
+                    line(format!("run {} is {status}", run.run_id))
                 })
                 .await;
             }
+            let before: JobDescription = client.call(Call::get(&["jobs", &job])).await?;
             show(global, client, Call::post(&["jobs", &job, "cancel"]), |job: JobDescription| {
+                if before.status.is_final() {
+                    return line(format!("job {} has already ended ({})", job.id, job.status.as_str()));
+                }
                 line(format!("job {} is told to end ({})", job.id, job.status.as_str()))
             })
             .await
@@ -64,7 +73,7 @@ pub(super) async fn run(global: &Global, client: &Client, command: JobsCommand) 
     }
 }
 
-/// Whether `id` is a run's, of which the run is cancelled and not the job alone.
-async fn is_run(client: &Client, id: &str) -> bool {
-    client.call::<Value>(Call::get(&["training", "jobs", id])).await.is_ok()
+/// The run of that id, of which the run is cancelled and not the job alone; `None` where it is a job's.
+async fn run_of(client: &Client, id: &str) -> Option<Run> {
+    client.call::<RunView>(Call::get(&["training", "jobs", id])).await.ok().map(|view| view.run)
 }

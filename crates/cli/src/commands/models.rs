@@ -28,7 +28,7 @@ struct Versions {
 
 #[derive(Deserialize)]
 struct Rollback {
-    production: Option<Version>,
+    production: Version,
 }
 
 /// Both parts of `name/version`.
@@ -83,9 +83,8 @@ pub(super) async fn run(global: &Global, client: &Client, command: ModelsCommand
         }
         ModelsCommand::Rollback { model, reason } => {
             let call = Call::post(&["models", &model, "rollback"]).json(&DecisionRequest { reason })?;
-            show(global, client, call, |answer: Rollback| match answer.production {
-                Some(version) => line(format!("{}/{} serves again", version.model, version.version)),
-                None => line(format!("no version of {model} serves now: none served before")),
+            show(global, client, call, |Rollback { production }: Rollback| {
+                line(format!("{}/{} serves again", production.model, production.version))
             })
             .await
         }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{report, show, split_model};
 use crate::args::{DriftCommand, Global, RunsCommand};
 use crate::client::{Call, Client};
-use crate::output::{self, Table, line, number};
+use crate::output::{self, Hint as _, Table, line, number};
 
 #[derive(Deserialize)]
 struct Runs {
@@ -140,7 +140,14 @@ pub(super) async fn drift(global: &Global, client: &Client, command: DriftComman
         DriftCommand::Check { model, all } => {
             let (name, version) = split_model(&model);
             let call = Call::post(&["drift", name, "check"]).with_some("version", version);
-            show(global, client, call, |view: CheckView| print_check(&view, all)).await
+            let shown = show(global, client, call, |view: CheckView| print_check(&view, all)).await;
+            match shown {
+                Err(error) if error.to_string().contains("logged predictions") => Err(error).hint(
+                    "predictions are counted once they are in the log, which takes the `flush_ms` of `[serving.log]` (1 s \
+                     by default); `min_rows` of `[monitor.drift]` is how many are needed",
+                ),
+                shown => shown,
+            }
         }
         DriftCommand::List { model, limit } => {
             let call = Call::get(&["drift", model.as_str(), "checks"]).with("limit", limit);

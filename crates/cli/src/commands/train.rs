@@ -31,6 +31,7 @@ pub(super) async fn run(global: &Global, client: &Client, args: TrainArgs) -> an
         ));
     }
     let request = request(&args)?;
+    let mut signals = crate::server::Signals::new()?;
     let run: Run = client.call(Call::post(&["training", "jobs"]).json(&request)?).await?;
     if args.detach {
         if global.json {
@@ -40,6 +41,38 @@ pub(super) async fn run(global: &Global, client: &Client, args: TrainArgs) -> an
         return line(format!("next: `moola runs show {0}`, `moola jobs logs {0}`", run.run_id));
     }
     note(global, format!("run {} trains `{}` on {}", run.run_id, run.model_name, run.dataset));
+    let run_id = run.run_id.clone();
+    tokio::select! {
+        done = attend(global, client, run) => done,
+        signal = signals.wait() => {
+            // Stopping takes the time of a checkpoint; who does not want to wait for that need not.
+            tokio::spawn(async move {
+                signals.wait().await;
+                std::process::exit(1);
+            });
+            Err(left(&run_id, signal, client.is_remote()))
+        }
+    }
+}
+
+/// What becomes of a run that is waited for no longer.
+fn left(run_id: &str, signal: &str, is_remote: bool) -> anyhow::Error {
+    let (becomes, hint) = if is_remote {
+        ("the run goes on", format!("`moola runs show {run_id}` shows it, `moola jobs cancel {run_id}` drops it"))
+    } else {
+        (
+            "the run is stopped",
+            format!(
+                "it resumes with `moola up` or the next command that runs jobs; `moola jobs cancel {run_id}` drops it"
+            ),
+        )
+    };
+    let error = anyhow::anyhow!("run `{run_id}` is waited for no longer ({signal}): {becomes}");
+    Err::<(), _>(error).hint(hint).unwrap_err()
+}
+
+/// Waits for a run and shows what became of it.
+async fn attend(global: &Global, client: &Client, run: Run) -> anyhow::Result<()> {
     let run = follow(global, client, run).await?;
     let view: RunView = client.call(Call::get(&["training", "jobs", &run.run_id])).await?;
     if run.status != RunStatus::Completed {
@@ -69,11 +102,11 @@ pub(super) async fn run(global: &Global, client: &Client, args: TrainArgs) -> an
     let name = format!("{}/{}", version.model, version.version);
     match (version.stage, gates.passed) {
         (Stage::Production, _) => {
-            line(format!("{name} is in production. next: `moola predict --model {}`", version.model))
+            line(format!("{name} is in production. next: `moola predict {} FILE`", version.model))
         }
         (_, true) => line(format!("next: `moola models promote {name}`")),
         (_, false) => line(format!(
-            "next: another label, more bars or other features; `moola predict --model {name}` tries it all the same"
+            "next: another label, more bars or other features; `moola predict {name} FILE` tries it all the same"
         )),
     }
 }

@@ -103,6 +103,8 @@ fn data_goes_in_and_comes_out() {
     assert_eq!(again["dataset"]["version"], imported["dataset"]["version"]);
     assert_eq!(json(&data, &["data", "list"])["datasets"][0]["name"], "sim");
     assert!(ok(&data, &["data", "show", "sim"]).contains("300"));
+    let (code, err) = fails(&data, &["--json", "features", "compute", "sim"]);
+    assert_eq!((code, err.contains("CSV")), (2, true), "{err}");
     let csv = ok(&data, &["features", "compute", "sim"]);
     assert_eq!(csv.lines().count(), 301);
     assert!(csv.starts_with("timestamp,"), "{}", &csv[..80]);
@@ -164,17 +166,52 @@ fn a_model_is_trained_judged_and_asked() {
     let run_id = trained["run"]["run"]["run_id"].as_str().expect("an id").to_owned();
     assert!(ok(&data, &["runs", "show", &run_id]).contains("baseline prior, test"));
     ok(&data, &["jobs", "logs", &run_id]);
+    assert!(ok(&data, &["jobs", "cancel", &run_id]).contains("has already ended (completed)"));
+    let job_id = trained["run"]["run"]["job_id"].as_str().expect("an id");
+    assert!(ok(&data, &["jobs", "cancel", job_id]).contains("has already ended (SUCCEEDED)"));
     assert!(ok(&data, &["models", "lineage", "range/1"]).contains("file     sha256"));
     // By number, whether or not one epoch was enough for the gates.
-    let answer = json(&data, &["predict", "--model", "range/1", &file]);
+    let answer = json(&data, &["predict", "range/1", &file]);
     let probabilities = answer["predictions"][0]["probabilities"].as_object().expect("probabilities");
     let sum: f64 = probabilities.values().filter_map(Value::as_f64).sum();
     assert!((sum - 1.0).abs() < 1e-3, "{answer}");
-    let held = json(&data, &["predict", "--model", "range/1", "--symbol", "SIM"]);
+    let held = json(&data, &["predict", "range/1", "--symbol", "SIM"]);
     assert_eq!(held["predictions"][0]["probabilities"], answer["predictions"][0]["probabilities"]);
     let passed = trained["gates"]["passed"].as_bool().expect("a verdict");
     let promoted = moola(&data, &["models", "promote", "range/1"]);
     assert_eq!(promoted.status.success(), passed, "{}", text(&promoted.stderr));
     let (code, err) = fails(&data, &["drift", "check", "range/1"]);
-    assert_eq!((code, err.contains("logged predictions")), (1, true), "{err}");
+    assert_eq!((code, err.contains("logged predictions") && err.contains("flush_ms")), (1, true), "{err}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_wait_says_what_becomes_of_the_run() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::process::Stdio;
+    let (dir, data) = directory();
+    ok(&data, &["data", "import", &bars(dir.path(), 1500), "--name", "sim", "--symbol", "SIM"]);
+    let mut train = std::process::Command::new(assert_cmd::cargo::cargo_bin("moola"))
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .arg("--data-dir")
+        .arg(&data)
+        .args(["train", "--dataset", "sim", "--model", "range", "--epochs", "1000", "--patience", "0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut err = BufReader::new(train.stderr.take().expect("standard error"));
+    let mut first = String::new();
+    err.read_line(&mut first).expect("a line");
+    let run_id = first.split_whitespace().nth(1).expect("the id of the run").to_owned();
+    let signalled = std::process::Command::new("kill").args(["-INT", &train.id().to_string()]).status();
+    assert!(signalled.expect("kill runs").success());
+    let mut rest = String::new();
+    err.read_to_string(&mut rest).expect("text");
+    assert_eq!(train.wait().expect("its end").code(), Some(1), "{first}{rest}");
+    let expected =
+        format!("it resumes with `moola up` or the next command that runs jobs; `moola jobs cancel {run_id}`");
+    assert!(rest.contains("(SIGINT)") && rest.contains(&expected), "{rest}");
+    assert!(ok(&data, &["jobs", "cancel", &run_id]).starts_with(&format!("run {run_id} is")));
 }

@@ -24,6 +24,8 @@ use crate::{blocking, lock};
 
 /// The wait before a job's change is written again after the table failed.
 const RETRY: Duration = Duration::from_secs(1);
+/// So often a job may be running when the platform stops: one that takes the platform down with it must end some day.
+const MAX_INTERRUPTIONS: u32 = 100;
 
 /// How a job definition is run here.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -59,8 +61,9 @@ impl ProcessJobsConfig {
 /// Jobs as child processes, with their records in a table. Any queue is accepted; all share the places.
 ///
 /// Jobs start in the order in which they were submitted. A child process leads its own process group, which ends with
-/// it. It dies with the platform (on Linux, even when that is killed); then [`ProcessJobs::start`] counts the attempt as
-/// one that a signal ended. Both its outputs go to one log file for each attempt.
+/// it. It dies with the platform (on Linux, even when that is killed); then [`ProcessJobs::start`] runs it again. Such an
+/// attempt has a number and a log of its own, but takes none of the attempts that the request allows; a job that was
+/// interrupted more than 100 times has failed. Both outputs of a process go to one log file for each attempt.
 ///
 /// # Environment
 /// A child gets what the request says, the variables of AWS Batch, and of this process's environment only `PATH`, `HOME`,
@@ -122,8 +125,8 @@ impl ProcessJobs {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Takes up what an earlier platform left and starts to run jobs. An attempt that died with that platform is over;
-    /// the job runs again if it has attempts left.
+    /// Takes up what an earlier platform left and starts to run jobs. An attempt that died with that platform is over,
+    /// and the job runs again.
     ///
     /// # Errors
     /// Those of the table.
@@ -225,7 +228,9 @@ impl Inner {
             }
             Err(error) => End { exit_code: None, stopped: Some(error.chain()), is_asked: false },
         };
-        if end.is_asked && self.is_closing.load(Ordering::SeqCst) {
+        // Who stops the platform may signal its jobs too, which then are faster than it.
+        let is_cut_short = end.is_asked || end.stopped.is_none() && end.exit_code.is_some_and(is_retry_exit_code);
+        if is_cut_short && self.is_closing.load(Ordering::SeqCst) {
             // The next platform sees that the attempt was cut short.
             return false;
         }
@@ -235,20 +240,28 @@ impl Inner {
 
     fn end(&self, record: &mut Record, end: &End) {
         let now_ms = self.clock.now_ms();
+        if end.is_interruption() {
+            record.num_interruptions += 1;
+        }
+        let num_interruptions = record.num_interruptions;
         let job = &mut record.description;
         // A cancellation counts even where the attempt ended by itself meanwhile.
         let stopped = record.cancelled.clone().or_else(|| end.stopped.clone());
         let reason = match (&stopped, end.exit_code) {
             (Some(reason), _) => reason.clone(),
             (None, Some(exit_code)) => format!("container ended with exit code {exit_code}"),
-            (None, None) => "the platform stopped".to_owned(),
+            (None, None) if num_interruptions <= MAX_INTERRUPTIONS => "the platform stopped".to_owned(),
+            (None, None) => format!(
+                "the platform stopped {num_interruptions} times while the job ran, expected at most {MAX_INTERRUPTIONS} times"
+            ),
         };
         job.exit_code = end.exit_code;
         job.status = match end.exit_code {
             _ if stopped.is_some() => JobStatus::Failed,
             Some(0) => JobStatus::Succeeded,
             Some(exit_code) if !is_retry_exit_code(exit_code) => JobStatus::Failed,
-            _ if job.attempts < job.request.attempts => JobStatus::Runnable,
+            None if num_interruptions <= MAX_INTERRUPTIONS => JobStatus::Runnable,
+            Some(_) if job.attempts.saturating_sub(num_interruptions) < job.request.attempts => JobStatus::Runnable,
             _ => JobStatus::Failed,
         };
         if job.status.is_final() {

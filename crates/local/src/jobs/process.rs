@@ -49,6 +49,13 @@ pub(super) struct End {
     pub(super) is_asked: bool,
 }
 
+impl End {
+    /// Whether the platform ended, and the attempt with it.
+    pub(super) fn is_interruption(&self) -> bool {
+        self.exit_code.is_none() && self.stopped.is_none()
+    }
+}
+
 fn is_inherited(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let is_listed = INHERITED.contains(&name) || INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix));

@@ -27,10 +27,19 @@ const PUBLISH_TRIES: u32 = 5;
 pub(super) struct Record {
     pub(super) description: JobDescription,
     pub(super) attempts: Vec<JobAttempt>,
+    /// How many of the attempts ended because the platform did.
+    #[serde(default)]
+    pub(super) num_interruptions: u32,
     /// Why it was cancelled.
     pub(super) cancelled: Option<String>,
     /// The events of the last change.
     outbox: Vec<Event>,
+}
+
+impl Record {
+    fn new(description: JobDescription, outbox: Vec<Event>) -> Self {
+        Self { description, attempts: Vec::new(), num_interruptions: 0, cancelled: None, outbox }
+    }
 }
 
 pub(super) struct Records {
@@ -103,7 +112,7 @@ impl Records {
             description.array_summary.insert(JobStatus::Runnable.as_str().into(), size);
         }
         let events = vec![submitted, self.event(&description, &[])];
-        let record = Record { description, attempts: Vec::new(), cancelled: None, outbox: events.clone() };
+        let record = Record::new(description, events.clone());
         self.table.write(vec![put(&id, &record, Condition::Absent)?, activate(&id)]).await?;
         self.publish(&id, events).await;
         Ok(())
@@ -130,7 +139,7 @@ impl Records {
         }
         let mut description = JobDescription::new(id.clone(), parent.request, parent.created_ms);
         description.status = JobStatus::Runnable;
-        let record = Record { description, attempts: Vec::new(), cancelled: None, outbox: Vec::new() };
+        let record = Record::new(description, Vec::new());
         Ok((record, Condition::Absent))
     }
 

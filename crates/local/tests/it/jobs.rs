@@ -118,6 +118,46 @@ async fn jobs_wait_for_a_place_and_for_the_start() {
     ended(&jobs, &second).await;
 }
 
+/// Stops the platform `num_stops` times while the job runs, and looks at it under the next one, which prints the end.
+async fn interrupted(num_stops: u32, script: &str) -> (JobDescription, Vec<String>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (table, ids) = (Arc::new(MemoryTable::new()), Arc::new(SequentialIds::new()));
+    let platform = || {
+        let config = ProcessJobsConfig::new(shell(script), dir.path());
+        let events = Arc::new(MemoryEvents::new());
+        ProcessJobs::new(table.clone(), events, Arc::new(ManualClock::new(1)), ids.clone(), config).unwrap()
+    };
+    let id = platform().submit(request()).await.unwrap();
+    for stop in 1..=num_stops {
+        let jobs = platform();
+        jobs.start().await.unwrap();
+        let started = async || jobs.logs(&id, 1).await.unwrap().last().is_some_and(|line| line.attempt == stop);
+        until("the start", started).await;
+        jobs.shutdown().await;
+    }
+    let jobs = platform();
+    jobs.start().await.unwrap();
+    (ended(&jobs, &id).await, lines(&jobs, &id).await)
+}
+
+#[tokio::test]
+async fn what_the_platform_cuts_short_takes_no_attempt() {
+    let script = "echo $AWS_BATCH_JOB_ATTEMPT; [ $AWS_BATCH_JOB_ATTEMPT -gt 4 ] || exec sleep 300";
+    let (job, lines) = interrupted(4, script).await;
+    assert_eq!((job.status, job.attempts), (JobStatus::Succeeded, 5), "{job:?}");
+    assert_eq!(lines, ["1", "2", "3", "4", "5"], "every attempt has a number and a log of its own");
+    // Its own failures still do.
+    let (job, _) = interrupted(2, "echo; [ $AWS_BATCH_JOB_ATTEMPT -le 2 ] && exec sleep 300; exit 75").await;
+    assert_eq!((job.status, job.attempts, job.exit_code), (JobStatus::Failed, 3, Some(75)), "{job:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_always_interrupted_fails_some_day() {
+    let (job, _) = interrupted(101, "echo; exec sleep 300").await;
+    assert_eq!((job.status, job.attempts), (JobStatus::Failed, 101));
+    assert!(job.status_reason.unwrap().contains("stopped 101 times"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_of_a_killed_platform_die_with_it_and_go_on_with_the_next() {
     let dir = tempfile::tempdir().unwrap();

@@ -22,7 +22,7 @@ fn request(args: &[&str]) -> JobRequest {
         args: args.iter().map(|&arg| arg.to_owned()).collect(),
         environment: BTreeMap::new(),
         array_size: None,
-        attempts: 2,
+        attempts: 1,
         timeout_secs: None,
         tags: BTreeMap::new(),
     }
