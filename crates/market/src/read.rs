@@ -190,6 +190,19 @@ fn normal(name: &str) -> String {
     name.replace([' ', '-', '.', '/'], "_")
 }
 
+/// Most columns of a file besides those of a bar: each takes 8 bytes for every row, however few rows have a value.
+pub const MAX_EXTRA_COLUMNS: usize = 256;
+/// Most columns of a bar: date, time of day, four prices, volume and symbol.
+const MAX_BAR_COLUMNS: usize = 8;
+
+fn check_extra(count: usize) -> Result<()> {
+    if count <= MAX_EXTRA_COLUMNS {
+        return Ok(());
+    }
+    let found = format!("{count} besides those of a bar");
+    Err(Error::invalid("columns", found, format!("at most {MAX_EXTRA_COLUMNS} of them")))
+}
+
 /// Where the columns of a bar stand in a row.
 #[derive(Debug, Clone, PartialEq)]
 struct Layout {
@@ -284,6 +297,7 @@ struct Refusal {
 impl<'o> Builder<'o> {
     fn new(names: Vec<String>, options: &'o ReadOptions, capacity: usize) -> Result<Self> {
         let layout = Layout::find(&names)?;
+        check_extra(layout.extra.len())?;
         let extras = layout.extra.iter().map(|&column| Extra { column, values: Vec::new(), refused: None }).collect();
         let symbol = options.symbol.as_ref().map(|symbol| symbol.as_bytes().to_vec());
         let bars = Bars::with_capacity(capacity);
@@ -292,12 +306,13 @@ impl<'o> Builder<'o> {
     }
 
     /// Adds a column that turned up after the first rows.
-    fn add_column(&mut self, name: String) -> usize {
+    fn add_column(&mut self, name: String) -> Result<usize> {
+        check_extra(self.extras.len() + 1)?;
         self.names.push(name);
         let column = self.names.len() - 1;
         self.layout.extra.push(column);
         self.extras.push(Extra { column, values: vec![f64::NAN; self.bars.len()], refused: None });
-        column
+        Ok(column)
     }
 
     fn bad_row(&mut self, line: u64, column: String, value: String, reason: String, row: &[u8]) {

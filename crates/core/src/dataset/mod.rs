@@ -46,7 +46,7 @@ const DATASETS: &str = "datasets";
 const FORMAT_VERSION: u32 = 1;
 /// Hex digits of a version: 64 bits, so that no two versions of a dataset share one.
 const VERSION_DIGITS: usize = 16;
-/// Attempts to add a version while others add theirs.
+/// Attempts to add a version, and of an append to merge, while others add theirs.
 const MAX_ATTEMPTS: usize = 20;
 
 /// How a file is written.
@@ -186,6 +186,16 @@ struct Entry {
     version: String,
 }
 
+/// What became of a version that was to be added.
+enum Added {
+    /// It is the latest.
+    New,
+    /// Another import added it meanwhile.
+    Known,
+    /// Another version was added after the one that it was appended to.
+    Behind,
+}
+
 /// A dataset with its latest version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DatasetSummary {
@@ -219,34 +229,16 @@ impl Datasets {
     pub async fn import(&self, request: ImportRequest) -> Result<ImportOutcome> {
         check_name("name", &request.name)?;
         check_symbol(&request.symbol)?;
-        let parent = if request.append { Some(self.get(&request.name, None).await?) } else { None };
+        let mut parent = if request.append { Some(self.get(&request.name, None).await?) } else { None };
         if let Some(parent) = &parent {
-            if parent.symbol != request.symbol {
-                return Err(Error::invalid(
-                    "symbol",
-                    &request.symbol,
-                    format!("`{}`, as in the dataset", parent.symbol),
-                ));
-            }
-            if request.interval.is_some_and(|interval| interval != parent.interval) {
-                let given = request.interval.map(|interval| interval.to_string()).unwrap_or_default();
-                return Err(Error::invalid("interval", given, format!("`{}`, as in the dataset", parent.interval)));
-            }
+            check_parent(parent, &request, request.interval)?;
         }
         let raw = read_file(&request)?;
         let config = ValidationConfig {
             interval: request.interval.or(parent.as_ref().map(|parent| parent.interval)),
             ..request.validation.clone()
         };
-        let refused = |error: moola_market::Error| match error {
-            moola_market::Error::Rejected { .. } => {
-                Error::new(ErrorKind::Invalid, format!("file `{}` was not imported", request.file_name))
-                    .with_hint("correct the rows, or import in quarantine mode, which keeps the good ones")
-                    .with_source(error)
-            }
-            other => other.into(),
-        };
-        let mut clean = clean(raw, &config, request.mode).map_err(refused)?;
+        let clean = clean(raw, &config, request.mode).map_err(|error| refused(&request, error))?;
         if clean.bars.is_empty() {
             let expected = "a file with at least one good bar";
             return Err(Error::invalid("file", &request.file_name, expected).with_source(
@@ -256,12 +248,35 @@ impl Datasets {
         let interval = clean.report.interval.ok_or_else(|| {
             Error::invalid("interval", "absent", "an interval such as `1h`, which one bar alone does not show")
         })?;
-        let mut transformation = Transformation::Import;
-        if let Some(parent) = &parent {
-            let before = self.load_bars(&parent.name, Some(&parent.version)).await?;
-            let merged = merge(&before, clean, request.mode).map_err(refused)?;
-            (clean, transformation) = (merged.clean, merged.transformation);
+        for _ in 0..MAX_ATTEMPTS {
+            let (clean, transformation) = match &parent {
+                Some(parent) => {
+                    check_parent(parent, &request, Some(interval))?;
+                    let before = self.load_bars(&parent.name, Some(&parent.version)).await?;
+                    let merged =
+                        merge(&before, clean.clone(), request.mode).map_err(|error| refused(&request, error))?;
+                    (merged.clean, merged.transformation)
+                }
+                None => (clean.clone(), Transformation::Import),
+            };
+            if let Some(outcome) = self.store(&request, clean, interval, transformation, parent.as_ref()).await? {
+                return Ok(outcome);
+            }
+            // Others appended meanwhile: theirs are bars to append to.
+            parent = Some(self.get(&request.name, None).await?);
         }
+        Err(busy(&request.name))
+    }
+
+    /// Stores a version and makes it the latest; `None` where `parent`, to which it was appended, is not that any more.
+    async fn store(
+        &self,
+        request: &ImportRequest,
+        clean: CleanBars,
+        interval: Interval,
+        transformation: Transformation,
+        parent: Option<&DatasetManifest>,
+    ) -> Result<Option<ImportOutcome>> {
         let rejected = clean.rejected;
         let parquet = encode(&clean.bars)?;
         let sha256 = sha256_hex(&parquet);
@@ -286,13 +301,19 @@ impl Datasets {
             quality: ValidationReport { findings: Vec::new(), num_findings_left_out: 0, ..clean.report.clone() },
             num_quarantined: rejected.len() as u64,
             sha256,
-            parent: parent.map(|parent| parent.version).filter(|parent| *parent != version),
+            parent: parent.map(|parent| parent.version.clone()).filter(|parent| *parent != version),
             transformation,
             code_version: env!("CARGO_PKG_VERSION").to_owned(),
             created_ms: self.ports.clock.now_ms(),
         };
         if let Some(known) = self.known(&request.name, &version).await? {
-            return Ok(ImportOutcome { manifest: known, created: false, report: clean.report, rejected });
+            return Ok(Some(ImportOutcome { manifest: known, created: false, report: clean.report, rejected }));
+        }
+        // Told early, so that nothing is written of a version that will not be.
+        if let Some(parent) = parent
+            && self.head(&request.name).await?.latest != parent.version
+        {
+            return Ok(None);
         }
         let mut lines = Vec::new();
         for row in &rejected {
@@ -311,8 +332,12 @@ impl Datasets {
         }
         // Before the version is known, because an import of a known one ends early.
         recent::write(&self.ports, &request.symbol, &request.name, &version, &clean.bars).await?;
-        let created = self.add(&request.name, &version).await?;
-        Ok(ImportOutcome { manifest, created, report: clean.report, rejected })
+        let created = match self.add(&request.name, &version, parent.map(|parent| parent.version.as_str())).await? {
+            Added::New => true,
+            Added::Known => false,
+            Added::Behind => return Ok(None),
+        };
+        Ok(Some(ImportOutcome { manifest, created, report: clean.report, rejected }))
     }
 
     /// The manifest of a version that was imported already.
@@ -323,13 +348,16 @@ impl Datasets {
         }
     }
 
-    /// Adds a version and makes it the latest; `false` where another import added it meanwhile.
-    async fn add(&self, name: &str, version: &str) -> Result<bool> {
+    /// Adds a version and makes it the latest, where `parent` is that or absent.
+    async fn add(&self, name: &str, version: &str, parent: Option<&str>) -> Result<Added> {
         let head_key = Key::new(DATASETS, name);
         for _ in 0..MAX_ATTEMPTS {
             let head = self.ports.read::<Head>(&head_key).await?;
             if self.ports.table.get(&version_key(name, version)).await?.is_some() {
-                return Ok(false);
+                return Ok(Added::Known);
+            }
+            if parent.is_some() && parent != head.as_ref().map(|(head, _)| head.latest.as_str()) {
+                return Ok(Added::Behind);
             }
             let (num_versions, revision) =
                 head.map_or((0, None), |(head, revision)| (head.num_versions, Some(revision)));
@@ -344,10 +372,10 @@ impl Datasets {
             match self.ports.table.write(writes).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
-                Ok(()) => return Ok(true),
+                Ok(()) => return Ok(Added::New),
             }
         }
-        Err(Error::conflict(format!("dataset `{name}` was imported into {MAX_ATTEMPTS} times meanwhile")))
+        Err(busy(name))
     }
 
     /// All datasets with their latest versions, by name.
@@ -469,6 +497,35 @@ fn partition(name: &str) -> String {
 
 fn version_key(name: &str, version: &str) -> Key {
     Key::new(partition(name), format!("v/{version}"))
+}
+
+fn busy(name: &str) -> Error {
+    Error::conflict(format!("dataset `{name}` was imported into {MAX_ATTEMPTS} times meanwhile"))
+}
+
+fn refused(request: &ImportRequest, error: moola_market::Error) -> Error {
+    match error {
+        moola_market::Error::Rejected { .. } => {
+            Error::new(ErrorKind::Invalid, format!("file `{}` was not imported", request.file_name))
+                .with_hint("correct the rows, or import in quarantine mode, which keeps the good ones")
+                .with_source(error)
+        }
+        other => other.into(),
+    }
+}
+
+/// Refuses to append bars of another symbol or interval.
+fn check_parent(parent: &DatasetManifest, request: &ImportRequest, interval: Option<Interval>) -> Result<()> {
+    if parent.symbol != request.symbol {
+        let expected = format!("`{}`, as in the dataset", parent.symbol);
+        return Err(Error::invalid("symbol", &request.symbol, expected));
+    }
+    match interval {
+        Some(interval) if interval != parent.interval => {
+            Err(Error::invalid("interval", interval, format!("`{}`, as in the dataset", parent.interval)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_symbol(symbol: &str) -> Result<()> {

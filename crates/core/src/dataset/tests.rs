@@ -5,7 +5,7 @@ use moola_market::validate::Rule;
 
 use super::*;
 use crate::memory::Memory;
-use crate::ports::Blobs as _;
+use crate::ports::{Blobs as _, Item, QueryPage, Table, Write};
 
 fn csv(range: std::ops::Range<usize>, change: impl Fn(usize, &mut moola_market::Bar)) -> String {
     let bars = simulate(&SimulationConfig { num_bars: 400, ..SimulationConfig::default() }).unwrap().bars;
@@ -196,6 +196,47 @@ async fn imports_at_once_are_all_kept() {
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|outcome| outcome.created)), "{outcomes:?}");
     assert_eq!(datasets.list().await.unwrap()[0].num_versions, 10);
     assert_eq!(datasets.versions("eurusd-h1", 100).await.unwrap().len(), 10);
+}
+
+/// A table that lets others run before every call, so that imports at once interleave.
+struct Yielding(std::sync::Arc<dyn Table>);
+
+#[async_trait::async_trait]
+impl Table for Yielding {
+    async fn get(&self, key: &Key) -> Result<Option<Item>> {
+        tokio::task::yield_now().await;
+        self.0.get(key).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<QueryPage> {
+        tokio::task::yield_now().await;
+        self.0.query(query).await
+    }
+
+    async fn write(&self, writes: Vec<Write>) -> Result<()> {
+        tokio::task::yield_now().await;
+        self.0.write(writes).await
+    }
+}
+
+#[tokio::test]
+async fn appends_at_once_lose_no_bars() {
+    let memory = Memory::new();
+    let mut ports = memory.ports();
+    ports.table = std::sync::Arc::new(Yielding(ports.table.clone()));
+    let datasets = Datasets::new(ports.clone());
+    datasets.import(request(good(0..100))).await.unwrap();
+    let append = |part: usize| {
+        let rows = 100 + part * 10..110 + part * 10;
+        datasets.import(ImportRequest { append: true, ..request(good(rows)) })
+    };
+    let outcomes = futures::future::join_all((0..8).map(append)).await;
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|outcome| outcome.created)), "{outcomes:?}");
+    let whole = read::read_csv(good(0..180).as_bytes(), &ReadOptions::default()).unwrap().bars;
+    assert_eq!(datasets.load_bars("eurusd-h1", None).await.unwrap(), whole);
+    assert_eq!(datasets.list().await.unwrap()[0].num_versions, 9);
+    let latest = datasets.get("eurusd-h1", None).await.unwrap().version;
+    assert_eq!(recent::read(&ports, "EURUSD", None).await.unwrap().version, latest);
 }
 
 #[tokio::test]

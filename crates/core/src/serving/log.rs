@@ -32,6 +32,8 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// How long [`PredictionLog::flush`] waits.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(20);
 const CONCURRENT_READS: usize = 16;
+/// Most outcomes that [`accuracy`] reads.
+const MAX_OUTCOMES: usize = 100_000;
 
 /// One logged prediction.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -363,31 +365,26 @@ pub(super) async fn write_outcomes(ports: &Ports, outcomes: &[Outcome]) -> Resul
 /// # Errors
 /// `Corrupt` for a line that is no record; those of the blobs.
 pub async fn read(ports: &Ports, model: &str, since_ms: i64, max_rows: usize) -> Result<Vec<PredictionRecord>> {
-    let mut records =
-        read_lines::<PredictionRecord>(ports, &format!("predictions/{model}/"), since_ms, max_rows, |record| {
-            record.time_ms
-        })
-        .await?;
-    records.truncate(max_rows);
-    Ok(records)
+    let prefix = format!("predictions/{model}/");
+    read_lines::<PredictionRecord>(ports, &prefix, since_ms, max_rows, |record| record.time_ms).await
 }
 
-/// The outcomes of a model since a time, the newest first.
+/// The outcomes of a model since a time, the newest first, at most `max_rows`.
 ///
 /// # Errors
 /// `Corrupt` for a line that is no outcome; those of the blobs.
-pub async fn read_outcomes(ports: &Ports, model: &str, since_ms: i64) -> Result<Vec<Outcome>> {
+pub async fn read_outcomes(ports: &Ports, model: &str, since_ms: i64, max_rows: usize) -> Result<Vec<Outcome>> {
     let prefix = format!("outcomes/{model}/");
-    read_lines::<Outcome>(ports, &prefix, since_ms, usize::MAX, |outcome| outcome.time_ms).await
+    read_lines::<Outcome>(ports, &prefix, since_ms, max_rows, |outcome| outcome.time_ms).await
 }
 
 /// Reads day by day, backwards, until there are `max_rows`.
-async fn read_lines<T: DeserializeOwned>(
+pub(super) async fn read_lines<T: DeserializeOwned + Send + 'static>(
     ports: &Ports,
     prefix: &str,
     since_ms: i64,
     max_rows: usize,
-    time_ms: impl Fn(&T) -> i64,
+    time_ms: fn(&T) -> i64,
 ) -> Result<Vec<T>> {
     let mut all = Vec::new();
     let Some(first) = ports.blobs.list(prefix, None, 1).await?.blobs.into_iter().next() else { return Ok(all) };
@@ -408,21 +405,27 @@ async fn read_lines<T: DeserializeOwned>(
             .map(|key| async move { ports.blobs.get(&key).await.map(|data| (key, data)) })
             .buffered(CONCURRENT_READS);
         while let Some((key, data)) = blobs.try_next().await? {
-            for (number, line) in data.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
-                let record: T = serde_json::from_slice(line).map_err(|e| {
-                    Error::new(ErrorKind::Corrupt, format!("blob `{key}` line {}", number + 1)).with_source(e)
-                })?;
-                if time_ms(&record) >= since_ms {
-                    all.push(record);
-                }
-            }
+            // Reading megabytes of JSON would hold up the requests of this thread.
+            let decoded = tokio::task::spawn_blocking(move || decode_lines::<T>(&key, &data)).await;
+            let records = decoded.map_err(|e| Error::internal("decoding a blob of the log").with_source(e))??;
+            all.extend(records.into_iter().filter(|record| time_ms(record) >= since_ms));
             if all.len() >= max_rows {
                 break;
             }
         }
     }
     all.sort_by_key(|record| std::cmp::Reverse(time_ms(record)));
+    all.truncate(max_rows);
     Ok(all)
+}
+
+fn decode_lines<T: DeserializeOwned>(key: &str, data: &[u8]) -> Result<Vec<T>> {
+    let lines = data.split(|byte| *byte == b'\n').zip(1..).filter(|(line, _)| !line.is_empty());
+    let decode = |(line, number): (&[u8], u64)| {
+        serde_json::from_slice(line)
+            .map_err(|e| Error::new(ErrorKind::Corrupt, format!("blob `{key}` line {number}")).with_source(e))
+    };
+    lines.map(decode).collect()
 }
 
 async fn keys(ports: &Ports, prefix: &str) -> Result<Vec<String>> {
@@ -439,12 +442,12 @@ async fn keys(ports: &Ports, prefix: &str) -> Result<Vec<String>> {
 }
 
 /// Share of the classifications among `records` whose known outcome is what was predicted; `None` where no outcome is
-/// known. Where several outcomes were recorded for a prediction, the latest holds.
+/// known. Where several outcomes were recorded for a prediction, the latest holds. Only the newest 100,000 outcomes count.
 ///
 /// # Errors
 /// Those of [`read_outcomes`].
 pub async fn accuracy(ports: &Ports, model: &str, since_ms: i64, records: &[PredictionRecord]) -> Result<Option<f64>> {
-    let outcomes = read_outcomes(ports, model, since_ms).await?;
+    let outcomes = read_outcomes(ports, model, since_ms, MAX_OUTCOMES).await?;
     let mut labels = HashMap::<&str, &str>::new();
     // The newest come first.
     for outcome in outcomes.iter().rev() {

@@ -9,8 +9,12 @@ use crate::error::{Error, Result};
 use crate::names::check_name;
 use crate::recent::RecentBars;
 
-/// Held bars must end at most so long before the window that they continue.
-const MAX_GAP_MS: i64 = 10 * 24 * 3_600_000;
+const DAY_MS: i64 = 24 * 3_600_000;
+/// Held bars shorter than a day end at most so long before the window that they continue: markets close from the
+/// Thursday before Easter to the Tuesday after it, and hardly ever longer.
+const MAX_GAP_MS: i64 = 5 * DAY_MS;
+/// The same of daily bars, for the weeks in which some markets close; of longer ones it is two bars.
+const MAX_DAILY_GAP_MS: i64 = 10 * DAY_MS;
 
 /// Which version of which model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -328,15 +332,48 @@ fn held_before<'a>(
         let expected = format!("a symbol of which moola holds {count} bars before time {first}; it holds {end}");
         return Err(Error::invalid(&fields.name("symbol"), symbol, expected));
     }
-    let last = held.time_ms()[end - 1];
+    check_continues(fields, symbol, row, times, &held.time_ms()[..end])?;
+    Ok((held, end - count..end))
+}
+
+/// The commonest time from one bar to the next, of equals the shortest; `None` where there are fewer than two bars.
+fn usual_step_ms(times: &[i64]) -> Option<i64> {
     let mut steps: Vec<i64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     steps.sort_unstable();
-    let limit = MAX_GAP_MS.max(5 * steps.get(steps.len() / 2).copied().unwrap_or(0));
+    let runs = steps.chunk_by(|a, b| a == b);
+    runs.max_by_key(|run| (run.len(), std::cmp::Reverse(run[0]))).map(|run| run[0])
+}
+
+/// Refuses bars at `times` that the held ones before them, at `held_times`, cannot stand before: those of another
+/// interval, and those of a time before a gap that no closed market explains.
+pub(super) fn check_continues(
+    fields: &FieldNames,
+    symbol: &str,
+    row: usize,
+    times: &[i64],
+    held_times: &[i64],
+) -> Result<()> {
+    let (Some(first), Some(last)) = (times.first(), held_times.last()) else { return Ok(()) };
+    let step = usual_step_ms(times);
+    let held_step = usual_step_ms(held_times);
+    if let (Some(step), Some(held_step)) = (step, held_step) {
+        // Days and months differ by up to a tenth. The only step of two bars may lie over a weekend.
+        let is_other = (step - held_step).abs() > step.max(held_step) / 10;
+        if is_other && (times.len() > 2 || step < held_step) {
+            let found = format!("bars {step} ms apart");
+            let expected = format!("bars {held_step} ms apart, as those of `{symbol}` that moola holds before them");
+            return Err(Error::invalid(&fields.row("timestamps", row), found, expected));
+        }
+    }
+    let limit = match held_step.or(step) {
+        Some(step) if step * 10 >= DAY_MS * 9 => MAX_DAILY_GAP_MS.max(2 * step),
+        _ => MAX_GAP_MS,
+    };
     if first - last > limit {
         let field = format!("{}[0]", fields.row("timestamps", row));
         let expected =
             format!("a time at most {limit} ms after {last}, the last bar of `{symbol}` that moola holds before it");
         return Err(Error::invalid(&field, first, expected));
     }
-    Ok((held, end - count..end))
+    Ok(())
 }

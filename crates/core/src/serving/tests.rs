@@ -126,3 +126,77 @@ async fn recent_bars_are_those_of_the_newest_version() {
     let error = recent::read(&ports, "EUR/USD", Some("other")).await.unwrap_err();
     assert!(error.to_string().contains("daily, fx"), "{error}");
 }
+
+#[test]
+fn held_bars_stand_right_before_bars_of_their_interval() {
+    const MINUTE: i64 = 60_000;
+    const DAY: i64 = 24 * 60 * MINUTE;
+    let fields = FieldNames { root: "input_data", is_batch: false };
+    let check = |step: i64, count: i64, gap: i64, held_step: i64| {
+        let held: Vec<i64> = (0..50).map(|bar| bar * held_step).collect();
+        let times: Vec<i64> = (0..count).map(|bar| held[49] + gap + bar * step).collect();
+        request::check_continues(&fields, "EURUSD", 0, &times, &held).map_err(|error| error.to_string())
+    };
+    for (step, gap) in [(MINUTE, 5 * DAY), (60 * MINUTE, 5 * DAY), (DAY, 10 * DAY), (7 * DAY, 14 * DAY)] {
+        assert_eq!(check(step, 20, step, step), Ok(()));
+        assert_eq!(check(step, 20, gap, step), Ok(()));
+        let error = check(step, 20, gap + 1, step).expect_err("too long a gap");
+        let (last, first) = (49 * step, 49 * step + gap + 1);
+        let expected =
+            format!("`input_data.timestamps[0]` is `{first}`, expected a time at most {gap} ms after {last}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    // Days of 23 hours, months of 28 days, and two bars with a weekend between them.
+    assert_eq!(check(DAY - 60 * MINUTE, 20, DAY, DAY), Ok(()));
+    assert_eq!(check(28 * DAY, 3, 31 * DAY, 31 * DAY), Ok(()));
+    assert_eq!(check(2 * DAY, 2, MINUTE, MINUTE), Ok(()));
+    for (step, count, held_step) in
+        [(5 * MINUTE, 20, MINUTE), (MINUTE, 20, 5 * MINUTE), (MINUTE, 2, 60 * MINUTE), (DAY, 3, 60 * MINUTE)]
+    {
+        let error = check(step, count, held_step, held_step).expect_err("another interval");
+        let expected = format!("`input_data.timestamps` is `bars {step} ms apart`, expected bars {held_step} ms apart");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_outcomes_the_newest_are_read() {
+    let memory = Memory::new();
+    let ports = memory.ports();
+    for number in 0..6 {
+        let outcome = Outcome {
+            prediction_id: log::prediction_id("m", 1, &format!("{number:026}")),
+            label: Some("b".into()),
+            value: None,
+            time_ms: ports.clock.now_ms(),
+        };
+        log::write_outcomes(&ports, &[outcome]).await.unwrap();
+        memory.clock.advance_ms(9 * 3_600_000);
+    }
+    let all = log::read_outcomes(&ports, "m", 0, 100).await.unwrap();
+    assert_eq!(all.len(), 6);
+    assert!(all[0].time_ms > all[5].time_ms);
+    assert_eq!(log::read_outcomes(&ports, "m", 0, 2).await.unwrap(), all[..2]);
+}
+
+/// The thread that decoded it.
+struct DecodedOn(std::thread::ThreadId);
+
+impl<'de> serde::Deserialize<'de> for DecodedOn {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer)?;
+        Ok(Self(std::thread::current().id()))
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_decoded_off_the_threads_of_requests() {
+    let ports = Memory::new().ports();
+    let log = PredictionLog::start(ports.clone(), LogConfig::default());
+    log.append(log.reserve(1).await.unwrap(), vec![record(1, ports.clock.now_ms())]).await.unwrap();
+    log.flush().await.unwrap();
+    let read = log::read_lines::<DecodedOn>(&ports, "predictions/m/", 0, 10, |_| i64::MAX).await.unwrap();
+    assert_eq!(read.len(), 1);
+    // This test's runtime has one thread, this one.
+    assert_ne!(read[0].0, std::thread::current().id());
+}

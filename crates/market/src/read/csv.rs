@@ -11,7 +11,9 @@ use crate::error::{Error, Result};
 /// commonest in the first line. Rows that cannot be read are in [`RawBars::bad_rows`] with their line.
 ///
 /// # Errors
-/// [`Error::Invalid`] where a required column is missing, or where rows of several instruments are mixed.
+/// [`Error::Invalid`] where a required column is missing, where there are more than
+/// [`MAX_EXTRA_COLUMNS`](super::MAX_EXTRA_COLUMNS) besides those of a bar, or where rows of several instruments are
+/// mixed.
 pub fn read_csv(bytes: &[u8], options: &ReadOptions) -> Result<RawBars> {
     let bytes = skip_bom(bytes);
     let first_line = bytes.split(|&byte| byte == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Builder, Cell, RawBars, ReadOptions, shorten, skip_bom};
+use super::{Builder, Cell, MAX_BAR_COLUMNS, MAX_EXTRA_COLUMNS, RawBars, ReadOptions, check_extra, shorten, skip_bom};
 use crate::error::{Error, Result};
 
 /// Rows whose keys together make the header.
@@ -16,7 +16,8 @@ const HEADER_ROWS: usize = 100;
 /// Keys are found as in [`read_csv`](super::read_csv); a key may be missing from a row.
 ///
 /// # Errors
-/// [`Error::Invalid`] where the first rows lack a required key, or where rows of several instruments are mixed.
+/// [`Error::Invalid`] where the first rows lack a required key, where there are more than
+/// [`MAX_EXTRA_COLUMNS`] keys besides those of a bar, or where rows of several instruments are mixed.
 pub fn read_json(bytes: &[u8], options: &ReadOptions) -> Result<RawBars> {
     let bytes = skip_bom(bytes);
     let rows = if bytes.trim_ascii_start().first() == Some(&b'[') { elements(bytes)? } else { lines(bytes) };
@@ -28,6 +29,10 @@ pub fn read_json(bytes: &[u8], options: &ReadOptions) -> Result<RawBars> {
                 for (name, _) in fields {
                     if !names.iter().any(|known| *known == name) {
                         names.push(name.into_owned());
+                        // Here, because looking a name up takes longer the more there are.
+                        if names.len() > MAX_EXTRA_COLUMNS + MAX_BAR_COLUMNS {
+                            check_extra(names.len() - MAX_BAR_COLUMNS)?;
+                        }
                     }
                 }
             }
@@ -58,7 +63,7 @@ pub fn read_json(bytes: &[u8], options: &ReadOptions) -> Result<RawBars> {
                     Some(column) => column,
                     None => {
                         cells.push(Cell::Missing);
-                        builder.add_column(name.into_owned())
+                        builder.add_column(name.into_owned())?
                     }
                 },
             };

@@ -185,3 +185,29 @@ fn a_key_that_turns_up_late_becomes_a_column() {
     assert_eq!((late.len(), late[149]), (150, 7.0));
     assert!(late[..149].iter().all(|value| value.is_nan()));
 }
+
+#[test]
+fn columns_beyond_the_cap_are_refused() {
+    let too_many = |read: Result<RawBars>| {
+        let error = read.expect_err("one column too many").to_string();
+        assert!(error.contains("`257 besides those of a bar`, expected at most 256"), "{error}");
+    };
+    // One new key in every row, before and after the rows that make the header.
+    let row = |i: usize| format!("{{\"t\":{i},\"o\":1,\"h\":2,\"l\":1,\"c\":1,\"k{i}\":1}}\n");
+    let json = |num_rows: usize| (0..num_rows).map(row).collect::<String>();
+    let raw = read_json(json(256).as_bytes(), &ReadOptions::default()).unwrap();
+    assert_eq!(raw.bars.extra().len(), MAX_EXTRA_COLUMNS);
+    too_many(read_json(json(257).as_bytes(), &ReadOptions::default()));
+    let keys: String = (0..300).map(|i| format!(",\"k{i}\":1")).collect();
+    too_many(read_json(
+        format!("{{\"t\":1,\"o\":1,\"h\":2,\"l\":1,\"c\":1,\"v\":1,\"date\":1,\"symbol\":1{keys}}}").as_bytes(),
+        &ReadOptions::default(),
+    ));
+
+    let table = |count: usize| {
+        let names: String = (0..count).map(|i| format!(",k{i}")).collect();
+        format!("t,o,h,l,c{names}\n1,1,2,1,1{}\n", ",3".repeat(count))
+    };
+    assert_eq!(csv(&table(256)).bars.extra().len(), MAX_EXTRA_COLUMNS);
+    too_many(read_csv(table(257).as_bytes(), &ReadOptions::default()));
+}
