@@ -129,6 +129,8 @@ fn check_host(host: IpAddr, insecure_no_auth: bool) -> anyhow::Result<()> {
 /// What tells a process to stop.
 pub(crate) struct Signals {
     #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
 }
 
@@ -136,6 +138,8 @@ impl Signals {
     /// Listens; needs a tokio runtime.
     pub(crate) fn new() -> anyhow::Result<Self> {
         Ok(Self {
+            #[cfg(unix)]
+            interrupt: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?,
             #[cfg(unix)]
             terminate: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?,
         })
@@ -145,7 +149,7 @@ impl Signals {
     #[cfg(unix)]
     pub(crate) async fn wait(&mut self) -> &'static str {
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => "SIGINT",
+            _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
     }
