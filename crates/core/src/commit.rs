@@ -2,7 +2,7 @@
 //!
 //! A change and its events must not come apart in a crash. So the events are written into the outbox, a partition of the
 //! table, in the same transaction as the change ([`Ports::commit`]), then published and taken out. What a crash left in
-//! the outbox is published by [`Ports::relay_outbox`], at start and regularly. Delivery is at least once.
+//! the outbox is published by [`Ports::relay_outbox`], at start and before every scheduled drift check. Delivery is at least once.
 
 use serde_json::{Value, json};
 use tracing::warn;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tracing::{info, warn};
 
 use crate::commit::{from_json_bytes, put, to_json_bytes};
 use crate::contract::{ModelManifest, Task, paths};
@@ -133,10 +134,11 @@ impl Monitor {
         Ok((check, report))
     }
 
-    /// Checks the version in production of every model; a model with too few predictions is passed over.
+    /// Checks the version in production of every model; a model with too few predictions, or whose check fails, is passed
+    /// over.
     ///
     /// # Errors
-    /// Those of the ports.
+    /// Those of the table.
     pub async fn check_all(&self, correlation_id: &str) -> Result<Vec<DriftCheck>> {
         let mut checks = Vec::new();
         for route in self.registry.routes().await? {
@@ -146,9 +148,10 @@ impl Monitor {
             match self.check(&route.model, "production", &format!("{correlation_id}-{}", route.model)).await {
                 Ok((check, _)) => checks.push(check),
                 Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {
-                    tracing::info!(model = route.model, reason = error.chain(), "no drift check");
+                    info!(model = route.model, reason = error.chain(), "no drift check");
                 }
-                Err(error) => return Err(error),
+                // One model's trouble is no reason not to look at the others.
+                Err(error) => warn!(model = route.model, error = error.chain(), "the drift check failed"),
             }
         }
         Ok(checks)

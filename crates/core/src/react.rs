@@ -13,7 +13,7 @@ use crate::contract::TrainingSpec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::gates::Gates;
 use crate::monitor::Monitor;
-use crate::ports::{Event, EventHandler, Key, Ports};
+use crate::ports::{Condition, Event, EventHandler, Key, Ports, Write};
 use crate::registry::{Decision, Registry, Stage};
 use crate::training::{TrainRequest, Training};
 
@@ -122,8 +122,7 @@ impl Reactor {
                 info!(model, version, "no retrain: the last one is too recent");
                 let detail = json!({"model": model, "model_version": version, "reason": "cool-down",
                     "last_started_ms": last.started_ms, "cooldown_secs": self.config.cooldown_secs});
-                let skipped = self.ports.event("Retrain Skipped", &event.correlation_id, detail);
-                return self.ports.events.publish(vec![skipped]).await;
+                return self.skip(event, detail).await;
             }
             Some((_, revision)) => Some(Some(*revision)),
             None => Some(None),
@@ -133,6 +132,14 @@ impl Reactor {
             warn!(model, version, "drift in a version that was not trained here: nothing to retrain");
             return Ok(());
         };
+        let spec = self.training.spec(run_id).await?;
+        let newest = self.training.datasets().get(&spec.dataset.name, None).await?;
+        if newest.version == spec.dataset.version {
+            info!(model, version, "no retrain: there are no bars that it was not trained on");
+            let detail = json!({"model": model, "model_version": version, "reason": "no newer version of the dataset",
+                "dataset": newest.reference()});
+            return self.skip(event, detail).await;
+        }
         if let Some(revision) = revision {
             let claim = Cooldown { event_id: event.id.clone(), started_ms: now_ms };
             let requested = self.ports.event(
@@ -140,23 +147,33 @@ impl Reactor {
                 &event.correlation_id,
                 json!({"model": model, "model_version": version, "trigger": "drift"}),
             );
-            match self.ports.commit(vec![put(key, &claim, unchanged(revision))?], vec![requested]).await {
+            match self.ports.commit(vec![put(key.clone(), &claim, unchanged(revision))?], vec![requested]).await {
                 Ok(()) => {}
                 // Another event of the same drift was faster.
                 Err(error) if error.kind() == ErrorKind::Conflict => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
-        let spec = self.training.spec(run_id).await?;
-        let request = retrain_request(spec);
         let run_id = format!("retrain-{}", event.id);
-        match self.training.start_as(run_id, request, "drift", &event.correlation_id).await {
+        match self.training.start_as(run_id, retrain_request(spec), "drift", &event.correlation_id).await {
             Ok(run) => {
                 info!(model, run_id = run.run_id, "retrain started");
                 Ok(())
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                if !error.is_retryable() {
+                    // What cannot start uses up no cool-down.
+                    let release = Write::Delete { key, condition: Condition::Always };
+                    self.ports.table.write(vec![release]).await?;
+                }
+                Err(error)
+            }
         }
+    }
+
+    async fn skip(&self, event: &Event, detail: Value) -> Result<()> {
+        let skipped = self.ports.event("Retrain Skipped", &event.correlation_id, detail);
+        self.ports.events.publish(vec![skipped]).await
     }
 }
 
@@ -183,7 +200,10 @@ impl EventHandler for Reactor {
             ("aws.batch", "Batch Job State Change") => self.training.on_job_event(&event.detail).await,
             ("moola", "Model Version Registered") => self.on_registered(event).await,
             ("moola", "Drift Detected") => self.on_drift(event).await,
-            (_, DRIFT_CHECK_DUE) => self.monitor.check_all(&event.correlation_id).await.map(|_| ()),
+            (_, DRIFT_CHECK_DUE) => {
+                self.ports.relay_outbox().await?;
+                self.monitor.check_all(&event.correlation_id).await.map(|_| ())
+            }
             _ => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ use crate::contract::{
 use crate::dataset::Datasets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_name;
-use crate::ports::{Condition, JobId, JobRequest, JobStatus, Key, Ports, PutMode, Query};
+use crate::ports::{Condition, JobFilter, JobId, JobRequest, JobStatus, Key, Ports, PutMode, Query};
 use crate::registry::{NewVersion, Registry, Version};
 
 /// Asks for a run.
@@ -144,6 +144,11 @@ fn run_key(run_id: &str) -> Key {
 }
 
 impl Training {
+    /// The datasets that runs train on.
+    pub(crate) fn datasets(&self) -> &Datasets {
+        &self.datasets
+    }
+
     /// Makes the service.
     #[must_use]
     pub fn new(ports: Ports, config: TrainingConfig) -> Self {
@@ -278,32 +283,61 @@ impl Training {
             timeout_secs: spec.resources.timeout_secs,
             tags: BTreeMap::from([("run_id".into(), run.run_id.clone())]),
         };
-        let job_id = self.ports.jobs.submit(job).await?;
+        let job_id = match self.ports.jobs.submit(job).await {
+            Ok(job_id) => job_id,
+            Err(error) => {
+                if !error.is_retryable() {
+                    self.end(&run.run_id, RunStatus::Failed, Some(error.chain())).await?;
+                }
+                return Err(error);
+            }
+        };
         info!(run_id = run.run_id, %job_id, "run submitted");
         // An event of the job may have been faster; only the id is added.
         self.update(&run.run_id, |run| run.job_id = Some(job_id.clone())).await
     }
 
-    /// Submits what a crash left between being recorded and being submitted; finishes what ended unnoticed.
+    /// Submits what a crash left between being recorded and being submitted; finishes what ended unnoticed. A run that
+    /// cannot be taken up is logged and does not hold up the others.
     ///
     /// # Errors
-    /// Those of the ports.
+    /// Those of the table.
     pub async fn resume(&self) -> Result<()> {
         for run in self.list(usize::MAX).await? {
-            if run.status.is_final() {
-                continue;
-            }
-            match &run.job_id {
-                None => {
-                    self.submit(run).await?;
-                }
-                Some(job_id) => {
-                    let job = self.ports.jobs.describe(job_id).await?;
-                    self.on_job_status(&run.run_id, job.status, job.status_reason.as_deref()).await?;
-                }
+            let run_id = run.run_id.clone();
+            if let Err(error) = self.resume_run(run).await {
+                warn!(run_id, error = error.chain(), "the run cannot be taken up");
             }
         }
         Ok(())
+    }
+
+    async fn resume_run(&self, run: Run) -> Result<()> {
+        match (&run.job_id, run.status) {
+            (Some(job_id), RunStatus::Cancelled) => {
+                if !self.ports.jobs.describe(job_id).await?.status.is_final() {
+                    self.ports.jobs.cancel(job_id, "the run was cancelled").await?;
+                }
+                Ok(())
+            }
+            (_, status) if status.is_final() => Ok(()),
+            (None, _) => {
+                // It may have been submitted without that being recorded.
+                let jobs = self.ports.jobs.list(&JobFilter { status: None, limit: 10_000 }).await?;
+                let submitted = jobs.into_iter().find(|job| job.request.tags.get("run_id") == Some(&run.run_id));
+                match submitted {
+                    Some(job) => {
+                        self.update(&run.run_id, |run| run.job_id = Some(job.id.clone())).await?;
+                        self.on_job_status(&run.run_id, job.status, job.status_reason.as_deref()).await
+                    }
+                    None => self.submit(run).await.map(|_| ()),
+                }
+            }
+            (Some(job_id), _) => {
+                let job = self.ports.jobs.describe(job_id).await?;
+                self.on_job_status(&run.run_id, job.status, job.status_reason.as_deref()).await
+            }
+        }
     }
 
     /// Runs, the newest first.
@@ -383,7 +417,7 @@ impl Training {
         if run.status.is_final() {
             return Ok(run);
         }
-        let run = self.finish(run_id, RunStatus::Cancelled, Some(reason.to_owned())).await?;
+        let run = self.end(run_id, RunStatus::Cancelled, Some(reason.to_owned())).await?;
         if let Some(job_id) = &run.job_id {
             self.ports.jobs.cancel(job_id, reason).await?;
         }
@@ -425,14 +459,20 @@ impl Training {
             }
             JobStatus::Succeeded => match self.result(run_id).await? {
                 Some(RunResult { outcome: RunOutcome::Failed { reason }, .. }) => {
-                    self.finish(run_id, RunStatus::Failed, Some(reason)).await?;
+                    self.end(run_id, RunStatus::Failed, Some(reason)).await?;
                 }
-                Some(result) => {
-                    self.complete(&run, result).await?;
-                }
+                Some(result) => match self.complete(&run, result).await {
+                    Err(error) if !error.is_retryable() => {
+                        warn!(run_id, error = error.chain(), "the result became no version");
+                        self.end(run_id, RunStatus::Failed, Some(error.chain())).await?;
+                    }
+                    done => {
+                        done?;
+                    }
+                },
                 None => {
                     let reason = "the job succeeded without a result".to_owned();
-                    self.finish(run_id, RunStatus::Failed, Some(reason)).await?;
+                    self.end(run_id, RunStatus::Failed, Some(reason)).await?;
                 }
             },
             JobStatus::Failed => {
@@ -441,7 +481,7 @@ impl Training {
                     _ => None,
                 };
                 let reason = said.or_else(|| reason.map(str::to_owned));
-                self.finish(run_id, RunStatus::Failed, reason).await?;
+                self.end(run_id, RunStatus::Failed, reason).await?;
             }
             JobStatus::Submitted | JobStatus::Runnable => {}
         }
@@ -451,9 +491,7 @@ impl Training {
     /// Makes a version of a finished run.
     async fn complete(&self, run: &Run, result: RunResult) -> Result<Version> {
         let Some(model) = result.model else {
-            let reason = "the result has no model".to_owned();
-            self.finish(&run.run_id, RunStatus::Failed, Some(reason.clone())).await?;
-            return Err(Error::corrupt(format!("run `{}`: {reason}", run.run_id)));
+            return Err(Error::corrupt(format!("the result of run `{}` has no model", run.run_id)));
         };
         let spec = self.spec(&run.run_id).await?;
         let mut files = BTreeMap::new();
@@ -498,12 +536,8 @@ impl Training {
                 auto_promote: run.auto_promote,
             })
             .await?;
-        let now_ms = self.ports.clock.now_ms();
-        self.update(&run.run_id, |run| {
-            if !run.status.is_final() {
-                run.status = RunStatus::Completed;
-                run.ended_ms = Some(now_ms);
-            }
+        self.end_with(&run.run_id, |run| {
+            run.status = RunStatus::Completed;
             run.model_version = Some(version.version);
             run.metrics.clone_from(&metrics);
         })
@@ -512,21 +546,36 @@ impl Training {
         Ok(version)
     }
 
-    async fn finish(&self, run_id: &str, status: RunStatus, reason: Option<String>) -> Result<Run> {
-        let now_ms = self.ports.clock.now_ms();
-        let run = self
-            .update(run_id, |run| {
-                if !run.status.is_final() {
-                    run.status = status;
-                    run.reason.clone_from(&reason);
-                    run.ended_ms = Some(now_ms);
-                }
-            })
-            .await?;
-        let detail = json!({"run_id": run_id, "model": run.model_name, "status": run.status, "reason": run.reason});
-        let event = self.ports.event("Run Ended", &run.correlation_id, detail);
-        self.ports.events.publish(vec![event]).await?;
-        Ok(run)
+    async fn end(&self, run_id: &str, status: RunStatus, reason: Option<String>) -> Result<Run> {
+        self.end_with(run_id, |run| {
+            run.status = status;
+            run.reason.clone_from(&reason);
+        })
+        .await
+    }
+
+    /// Ends a run and tells of it, in one transaction; what has ended stays as it is.
+    async fn end_with(&self, run_id: &str, change: impl Fn(&mut Run) + Send) -> Result<Run> {
+        let key = run_key(run_id);
+        loop {
+            let read = self.ports.read::<Run>(&key).await?;
+            let (mut run, revision) = read.ok_or_else(|| Error::not_found("run", run_id))?;
+            if run.status.is_final() {
+                return Ok(run);
+            }
+            change(&mut run);
+            run.ended_ms = Some(self.ports.clock.now_ms());
+            let detail = json!({
+                "run_id": run_id, "model": run.model_name, "status": run.status, "reason": run.reason,
+                "model_version": run.model_version,
+            });
+            let event = self.ports.event("Run Ended", &run.correlation_id, detail);
+            match self.ports.commit(vec![put(key.clone(), &run, Condition::Revision(revision))?], vec![event]).await {
+                Ok(()) => return Ok(run),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn update(&self, run_id: &str, change: impl Fn(&mut Run) + Send) -> Result<Run> {

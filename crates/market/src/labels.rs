@@ -165,7 +165,11 @@ impl LabelSpec {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks the parameters; [`compute`] does so too.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where one is out of range.
+    pub fn check(&self) -> Result<()> {
         if self.horizon() == 0 && !matches!(self, Self::Supplied { .. }) {
             return Err(Error::invalid("horizon", 0, "at least 1 bar"));
         }

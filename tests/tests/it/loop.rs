@@ -92,6 +92,7 @@ async fn drift_leads_to_a_new_version_by_itself() {
 
     // Another market: drift, and all that follows from it.
     let other = bars::shifted(2, 9000);
+    api.import("d", bars::csv(&other)).await.unwrap().ok();
     predict(api, &other, 150, 1).await;
     let check = check_drift(api).await;
     assert_eq!(check["drifted"], true, "{check}");

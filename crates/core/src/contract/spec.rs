@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FORMAT_VERSION;
 use crate::error::{Error, Result};
+use crate::names::check_name;
 
 /// What a training container is told to do: `runs/<run>/spec.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -227,6 +228,12 @@ impl TrainingSpec {
         check("optimizer.max_gradient_norm", self.optimizer.max_gradient_norm, 0.0, 1e6)?;
         check("optimizer.checkpoint_steps", self.optimizer.checkpoint_steps, 1, 1_000_000)?;
         check("resources.attempts", self.resources.attempts, 1, 10)?;
+        if let Some(timeout_secs) = self.resources.timeout_secs {
+            check("resources.timeout_secs", timeout_secs, 60, 30 * 24 * 3600)?;
+        }
+        check_name("resources.queue", &self.resources.queue)?;
+        self.label.check()?;
+        check("label.horizon", self.label.horizon(), 0, 100_000)?;
         Ok(())
     }
 }

@@ -17,12 +17,13 @@ use serde_json::json;
 pub use score::{Evaluation, LatencySummary};
 
 use crate::commit::{from_json_bytes, sha256_hex, to_json_bytes};
-use crate::contract::{TrainingSpec, paths};
+use crate::contract::{ModelManifest, TrainingSpec, paths};
 use crate::dataset::Datasets;
 use crate::error::{Error, Result};
 use crate::ports::{Engine, LoadedModel, Ports, PutMode};
 use crate::registry::{EVALUATION, GateSummary, Registry, VerifiedPackage, Version};
 use crate::samples::{self, SampleSet};
+use crate::stats::bootstrap::default_block_length;
 use crate::stats::{
     BootstrapConfig, ClassificationMetrics, Interval, PairedComparison, RegressionMetrics, paired_difference,
 };
@@ -149,6 +150,13 @@ struct Candidate {
     model: Arc<dyn LoadedModel>,
 }
 
+/// The version in production.
+struct Incumbent {
+    version: u32,
+    /// It, or why it cannot be loaded.
+    loaded: Result<Candidate>,
+}
+
 impl Gates {
     /// Makes the service.
     #[must_use]
@@ -168,7 +176,7 @@ impl Gates {
         let serving = self.registry.routes().await?.into_iter().find(|route| route.model == model);
         let serving = serving.and_then(|route| route.version).filter(|number| *number != version);
         let production = match serving {
-            Some(number) => Some(self.load(&self.registry.version(model, number).await?).await?),
+            Some(number) => Some(self.incumbent(model, number).await?),
             None => None,
         };
         let evaluation = if candidate.package.manifest.files.contains_key(EVALUATION) {
@@ -182,7 +190,7 @@ impl Gates {
         let config = self.config.clone();
         let now_ms = self.ports.clock.now_ms();
         let report = tokio::task::spawn_blocking(move || {
-            judge(&config, &candidate, production.as_ref(), serving, evaluation.as_ref(), now_ms)
+            judge(&config, &candidate, production.as_ref(), evaluation.as_ref(), now_ms)
         })
         .await
         .map_err(|e| Error::internal("judging a version").with_source(e))??;
@@ -230,9 +238,18 @@ impl Gates {
             "model": record.model, "model_version": record.version, "passed": report.passed, "failed": failed,
             "compared_with": report.compared_with,
         });
-        self.registry.set_gates(&record.model, record.version, summary).await?;
         let event = self.ports.event("Gates Judged", &record.correlation_id, detail);
-        self.ports.events.publish(vec![event]).await
+        self.registry.set_gates(&record.model, record.version, summary, vec![event]).await.map(|_| ())
+    }
+
+    /// The version in production. One that cannot be loaded for good (damaged, or made for other features) cannot serve
+    /// either, so it must not keep its successors out.
+    async fn incumbent(&self, model: &str, version: u32) -> Result<Incumbent> {
+        let record = self.registry.version(model, version).await?;
+        match self.load(&record).await {
+            Err(error) if error.is_retryable() => Err(error),
+            loaded => Ok(Incumbent { version, loaded }),
+        }
     }
 
     async fn load(&self, record: &Version) -> Result<Candidate> {
@@ -290,8 +307,7 @@ impl Judge<'_> {
 fn judge(
     config: &GateConfig,
     candidate: &Candidate,
-    production: Option<&Candidate>,
-    serving: Option<u32>,
+    production: Option<&Incumbent>,
     evaluation: Option<&(TrainingSpec, Bars)>,
     now_ms: i64,
 ) -> Result<GateReport> {
@@ -301,7 +317,7 @@ fn judge(
         format_version: crate::contract::FORMAT_VERSION,
         model: manifest.model.clone(),
         version: manifest.version,
-        compared_with: serving,
+        compared_with: production.map(|incumbent| incumbent.version),
         passed: false,
         gates: Vec::new(),
         dataset: None,
@@ -319,7 +335,7 @@ fn judge(
         Some((spec, bars)) => {
             report.dataset = Some(format!("{}@{}", spec.dataset.name, spec.dataset.version));
             let set = samples::build(spec, bars)?;
-            judge_samples(&mut judge, &mut report, candidate, production, &set, bars)?;
+            judge_samples(&mut judge, &mut report, candidate, production, spec, &set, bars)?;
         }
         None => judge.push(
             "held_out",
@@ -339,18 +355,26 @@ fn judge_samples(
     judge: &mut Judge<'_>,
     report: &mut GateReport,
     candidate: &Candidate,
-    production: Option<&Candidate>,
+    production: Option<&Incumbent>,
+    spec: &TrainingSpec,
     set: &SampleSet,
     bars: &Bars,
 ) -> Result<()> {
     let config = judge.config;
     let manifest = &candidate.package.manifest;
-    let history = production.map_or(0, |p| p.package.manifest.history_bars).max(manifest.history_bars);
+    let rival = production.and_then(|incumbent| incumbent.loaded.as_ref().ok());
+    let history = rival.map_or(0, |rival| rival.package.manifest.history_bars).max(manifest.history_bars);
     let rows: Vec<usize> = set.test.iter().copied().filter(|&row| set.samples[row].end + 1 >= history).collect();
     let evaluation = Evaluation::new(set, bars, &rows, manifest)?;
     let forecasts = evaluation.forecast(&candidate.package.manifest, &*candidate.model)?;
     let losses = evaluation.losses(&forecasts);
-    let bootstrap = BootstrapConfig { seed: 1337, ..BootstrapConfig::default() };
+    // Labels of neighbouring samples look at the same bars: a block covers at least a horizon.
+    let overlap = spec.label.horizon() as f64 / spec.window.stride as f64;
+    let bootstrap = BootstrapConfig {
+        seed: 1337,
+        mean_block_length: Some(default_block_length(rows.len()).max(overlap)),
+        ..BootstrapConfig::default()
+    };
 
     evaluation.metrics("candidate", &forecasts, report)?;
     report.loss = Some(crate::stats::bootstrap_mean(&losses, &bootstrap)?);
@@ -399,25 +423,8 @@ fn judge_samples(
         report.comparisons.insert(name, comparison);
     }
 
-    // Against the version in production: not worse by more than the margin, and not significantly worse.
-    if let Some(production) = production {
-        let forecasts = evaluation.forecast(&production.package.manifest, &*production.model)?;
-        evaluation.metrics("production", &forecasts, report)?;
-        let rival = evaluation.losses(&forecasts);
-        let comparison = paired_difference(&rival, &losses, &bootstrap)?;
-        let p_worse = 1.0 - comparison.p_value_greater;
-        let limit = mean(&rival) * (1.0 + config.production_margin);
-        let passed = mean(&losses) <= limit && p_worse > config.production_p_value;
-        let detail = format!(
-            "mean loss {:.5} against {:.5} of version {} in production (at most {limit:.5}; p of being worse {p_worse:.4}, \
-             needed above {})",
-            mean(&losses),
-            mean(&rival),
-            production.package.manifest.version,
-            config.production_p_value
-        );
-        judge.push("not_worse_than_production", passed, Some(mean(&losses)), "<=", limit, detail);
-        report.comparisons.insert("production".into(), comparison);
+    if let Some(incumbent) = production {
+        judge_against(judge, report, &evaluation, &losses, manifest, incumbent, &bootstrap)?;
     }
 
     // Robustness: the same samples after small damage.
@@ -438,6 +445,61 @@ fn judge_samples(
     let latency = clean.latency(manifest, &*candidate.model)?;
     judge.gate("latency", latency.p99_ms, "<=", config.max_latency_ms, "99th percentile of a prediction in ms");
     report.latency = Some(latency);
+    Ok(())
+}
+
+/// Against the version in production: not worse by more than the margin, and not significantly worse.
+fn judge_against(
+    judge: &mut Judge<'_>,
+    report: &mut GateReport,
+    evaluation: &Evaluation<'_>,
+    losses: &[f64],
+    manifest: &ModelManifest,
+    incumbent: &Incumbent,
+    bootstrap: &BootstrapConfig,
+) -> Result<()> {
+    const GATE: &str = "not_worse_than_production";
+    let config = judge.config;
+    let version = incumbent.version;
+    let rival = match &incumbent.loaded {
+        Ok(rival) => rival,
+        Err(error) => {
+            let detail = format!("version {version} in production cannot be loaded, so nothing compares: {}", error.chain());
+            judge.push(GATE, true, None, "<=", 0.0, detail);
+            return Ok(());
+        }
+    };
+    let theirs = &rival.package.manifest;
+    if theirs.task != manifest.task || theirs.classes != manifest.classes || theirs.label != manifest.label {
+        let detail = format!(
+            "version {version} in production predicts something else ({:?} of {:?}); archive it, or use another model's name",
+            theirs.task, theirs.classes
+        );
+        judge.push(GATE, false, None, "<=", 0.0, detail);
+        return Ok(());
+    }
+    let forecasts = match evaluation.forecast(theirs, &*rival.model) {
+        Ok(forecasts) => forecasts,
+        Err(error) => {
+            let detail = format!("version {version} in production cannot forecast these samples: {}", error.chain());
+            judge.push(GATE, false, None, "<=", 0.0, detail);
+            return Ok(());
+        }
+    };
+    evaluation.metrics("production", &forecasts, report)?;
+    let rival = evaluation.losses(&forecasts);
+    let p_worse = paired_difference(losses, &rival, bootstrap)?.p_value_greater;
+    let limit = mean(&rival) * (1.0 + config.production_margin);
+    let passed = mean(losses) <= limit && p_worse > config.production_p_value;
+    let detail = format!(
+        "mean loss {:.5} against {:.5} of version {version} in production (at most {limit:.5}; p of being no worse \
+         {p_worse:.4}, needed above {})",
+        mean(losses),
+        mean(&rival),
+        config.production_p_value
+    );
+    judge.push(GATE, passed, Some(mean(losses)), "<=", limit, detail);
+    report.comparisons.insert("production".into(), paired_difference(&rival, losses, bootstrap)?);
     Ok(())
 }
 

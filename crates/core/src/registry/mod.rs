@@ -29,7 +29,7 @@ use crate::contract::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_name;
-use crate::ports::{Condition, Key, Ports, PutMode, Query, Write};
+use crate::ports::{Condition, Event, Key, Ports, PutMode, Query, Write};
 
 /// A registered model: a name for a line of versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -439,26 +439,38 @@ impl Registry {
         description: Option<String>,
         tags: Option<BTreeMap<String, String>>,
     ) -> Result<Version> {
-        self.update(model, version, |record| {
+        let change = |record: &mut Version| {
             if let Some(description) = &description {
                 record.description.clone_from(description);
             }
             if let Some(tags) = &tags {
                 record.tags.clone_from(tags);
             }
-        })
-        .await
+        };
+        self.update(model, version, change, Vec::new()).await
     }
 
     /// Records how the gates judged a version.
     ///
     /// # Errors
     /// `NotFound`; those of the table.
-    pub(crate) async fn set_gates(&self, model: &str, version: u32, gates: GateSummary) -> Result<Version> {
-        self.update(model, version, |record| record.gates = Some(gates.clone())).await
+    pub(crate) async fn set_gates(
+        &self,
+        model: &str,
+        version: u32,
+        gates: GateSummary,
+        events: Vec<Event>,
+    ) -> Result<Version> {
+        self.update(model, version, |record| record.gates = Some(gates.clone()), events).await
     }
 
-    async fn update(&self, model: &str, version: u32, change: impl Fn(&mut Version) + Send) -> Result<Version> {
+    async fn update(
+        &self,
+        model: &str,
+        version: u32,
+        change: impl Fn(&mut Version) + Send,
+        events: Vec<Event>,
+    ) -> Result<Version> {
         let key = version_key(model, version);
         loop {
             let Some((mut record, revision)) = self.ports.read::<Version>(&key).await? else {
@@ -467,7 +479,7 @@ impl Registry {
             change(&mut record);
             record.updated_ms = self.ports.clock.now_ms();
             let write = put(key.clone(), &record, Condition::Revision(revision))?;
-            match self.ports.table.write(vec![write]).await {
+            match self.ports.commit(vec![write], events.clone()).await {
                 Ok(()) => return Ok(record),
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),

@@ -133,37 +133,47 @@ impl Registry {
         self.apply(model, changes, decision).await
     }
 
-    /// Takes the version in production back to Staging and puts the one that served before it, if there is one, in its
-    /// place. Returns the version that serves now.
+    /// Takes the version in production back to Staging and puts the one that served before it in its place, in one
+    /// transaction. Returns the version that serves now.
     ///
     /// # Errors
-    /// `Conflict` where nothing is in production or a race is lost; `NotFound`.
-    pub async fn rollback(&self, model: &str, decision: &Decision) -> Result<Option<Version>> {
+    /// `Conflict` where nothing is in production, nothing served before it or what did cannot serve again, or a race is
+    /// lost; `NotFound`.
+    pub async fn rollback(&self, model: &str, decision: &Decision) -> Result<Version> {
         self.model(model).await?;
         let serving = self.route(model).await?.and_then(|(route, _)| route.version);
         let Some(serving) = serving else {
             return Err(Error::conflict(format!("model `{model}` has no version in production")));
         };
-        let mut changes = Vec::new();
-        if let Some(previous) = self.previous(model, serving).await? {
-            changes.push(self.change(model, previous, Stage::Production).await?);
-        }
-        changes.push(self.change(model, serving, Stage::Staging).await?);
-        let restores = changes.len() == 2;
-        let version = self.apply(model, changes, decision).await?;
-        Ok(restores.then_some(version))
+        let previous = self.previous(model, serving).await?;
+        let changes = vec![
+            self.change(model, previous, Stage::Production).await?,
+            self.change(model, serving, Stage::Staging).await?,
+        ];
+        self.apply(model, changes, decision).await
     }
 
-    /// The version that served before `serving`, if it can serve again.
-    async fn previous(&self, model: &str, serving: u32) -> Result<Option<u32>> {
+    /// The version that served before `serving`.
+    async fn previous(&self, model: &str, serving: u32) -> Result<u32> {
+        let hint = format!("`moola models archive {model}/{serving}` takes it out of service");
         // What `serving` replaced when it was last promoted; that it was restored by a roll-back since does not count.
         let moves = self.history(model, usize::MAX).await?;
         let entered = moves
             .iter()
             .find(|entry| entry.version == serving && entry.to == Stage::Production && entry.from == Stage::Staging);
-        let Some(replaced) = entered.and_then(|entry| entry.replaced) else { return Ok(None) };
+        let Some(replaced) = entered.and_then(|entry| entry.replaced) else {
+            let message = format!("no version of model `{model}` served before version {serving}");
+            return Err(Error::conflict(message).with_hint(hint));
+        };
         let record = self.version(model, replaced).await?;
-        Ok((record.stage == Stage::Archived).then_some(replaced))
+        if !matches!(record.stage, Stage::Archived | Stage::Staging) {
+            let message = format!(
+                "version {replaced} of model `{model}` served before version {serving}, but is in stage {} now",
+                record.stage
+            );
+            return Err(Error::conflict(message).with_hint(hint));
+        }
+        Ok(replaced)
     }
 
     /// The changes of stage in a model, the newest first, at most `limit`.

@@ -59,7 +59,7 @@ async fn registered(registry: &Registry, count: u32) {
 /// Takes a version to Production by the way that a user goes.
 async fn promote(registry: &Registry, version: u32) -> Result<Version> {
     let serving = registry.route("m").await?.and_then(|(route, _)| route.version);
-    registry.set_gates("m", version, passed(serving)).await?;
+    registry.set_gates("m", version, passed(serving), Vec::new()).await?;
     if registry.version("m", version).await?.stage != Stage::Staging {
         registry.transition("m", version, Stage::Staging, &decision()).await?;
     }
@@ -110,7 +110,7 @@ async fn of_32_concurrent_promotions_one_wins() {
     let registry = Registry::new(memory.ports());
     registered(&registry, 32).await;
     for number in 1..=32 {
-        registry.set_gates("m", number, passed(None)).await.unwrap();
+        registry.set_gates("m", number, passed(None), Vec::new()).await.unwrap();
         registry.transition("m", number, Stage::Staging, &decision()).await.unwrap();
     }
     let barrier = Arc::new(tokio::sync::Barrier::new(32));
@@ -146,13 +146,13 @@ async fn gates_block_production_and_say_why() {
     assert!(error.to_string().contains("not judged"), "{error}");
 
     let failed = GateSummary { passed: false, failed: vec!["accuracy: 0.5 >= 0.6".into()], ..passed(None) };
-    registry.set_gates("m", 1, failed).await.unwrap();
+    registry.set_gates("m", 1, failed, Vec::new()).await.unwrap();
     let error = registry.transition("m", 1, Stage::Production, &decision()).await.unwrap_err();
     assert!(error.to_string().contains("accuracy: 0.5 >= 0.6"), "{error}");
 
     promote(&registry, 1).await.unwrap();
     // Judged before version 1 served: the comparison is missing.
-    registry.set_gates("m", 2, passed(None)).await.unwrap();
+    registry.set_gates("m", 2, passed(None), Vec::new()).await.unwrap();
     registry.transition("m", 2, Stage::Staging, &decision()).await.unwrap();
     let error = registry.transition("m", 2, Stage::Production, &decision()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
@@ -167,13 +167,13 @@ async fn rollback_goes_back_step_by_step() {
     for number in 1..=3 {
         promote(&registry, number).await.unwrap();
     }
-    assert_eq!(registry.rollback("m", &decision()).await.unwrap().unwrap().version, 2);
+    assert_eq!(registry.rollback("m", &decision()).await.unwrap().version, 2);
     assert_eq!(registry.version("m", 3).await.unwrap().stage, Stage::Staging);
-    assert_eq!(registry.rollback("m", &decision()).await.unwrap().unwrap().version, 1);
-    assert_eq!(registry.rollback("m", &decision()).await.unwrap(), None);
-    assert_eq!(serving(&registry).await, None);
+    assert_eq!(registry.rollback("m", &decision()).await.unwrap().version, 1);
+    // Nothing served before version 1: what serves goes on serving.
     let error = registry.rollback("m", &decision()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(serving(&registry).await, Some(1));
     // What was rolled back can serve again.
     promote(&registry, 3).await.unwrap();
     assert_eq!(serving(&registry).await, Some(3));
@@ -266,7 +266,7 @@ proptest! {
                     }
                     Step::Judge(version) => {
                         let serving = serving(&registry).await;
-                        let _ = registry.set_gates("m", version, passed(serving)).await;
+                        let _ = registry.set_gates("m", version, passed(serving), Vec::new()).await;
                     }
                     Step::Move(version, to) => {
                         let before = registry.version("m", version).await;
