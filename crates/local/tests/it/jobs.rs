@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use moola_core::memory::{ManualClock, MemoryEvents, MemoryTable, SequentialIds};
 use moola_core::ports::{JobDescription, JobId, JobRequest, JobStatus, Jobs};
-use moola_local::{CommandTemplate, Local, LocalConfig, ProcessJobs, ProcessJobsConfig};
+use moola_local::{CommandTemplate, Local, LocalConfig, ProcessJobs, ProcessJobsConfig, TimeIds};
 
 fn shell(script: &str) -> BTreeMap<String, CommandTemplate> {
     let args = ["-c", script].map(str::to_owned).to_vec();
@@ -121,7 +121,9 @@ async fn jobs_wait_for_a_place_and_for_the_start() {
 /// Stops the platform `num_stops` times while the job runs, and looks at it under the next one, which prints the end.
 async fn interrupted(num_stops: u32, script: &str) -> (JobDescription, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
-    let (table, ids) = (Arc::new(MemoryTable::new()), Arc::new(SequentialIds::new()));
+    let table = Arc::new(MemoryTable::new());
+    // Unique on this machine: a start kills what an earlier one left of the same job, which is known by its id.
+    let ids = Arc::new(TimeIds::new(Arc::new(ManualClock::new(1))).unwrap());
     let platform = || {
         let config = ProcessJobsConfig::new(shell(script), dir.path());
         let events = Arc::new(MemoryEvents::new());
