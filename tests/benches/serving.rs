@@ -119,7 +119,8 @@ async fn load(concurrency: usize, url: &str, body: &Value, duration: Duration) -
 async fn python_server(python: &str, model: &Path) -> (Child, String) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/python_serving.py");
     let port = "18423";
-    let child = Command::new(python).arg(script).arg(model).arg(port).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child =
+        Command::new(python).arg(script).arg(model).arg(port).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let child = child.expect("the Python server");
     let health = format!("http://127.0.0.1:{port}/health");
     until("the Python server", Duration::from_secs(30), || async { reqwest::get(&health).await.ok() }).await;

@@ -621,3 +621,6 @@ fn main_metrics(metrics: &FoldMetrics) -> BTreeMap<String, f64> {
     main.retain(|_, value| value.is_finite());
     main
 }
+
+#[cfg(test)]
+mod tests;

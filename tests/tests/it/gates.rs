@@ -83,7 +83,7 @@ impl World {
 
     async fn register(&self, candidate: Candidate) -> u32 {
         let digest = sha256_hex(&candidate.onnx);
-        let source = format!("upload/{digest}/{}", candidate.evaluation.is_some());
+        let source = format!("upload/{digest}/{:?}", candidate.evaluation.as_ref().map(|spec| spec.seed));
         let new = NewVersion {
             model: MODEL.into(),
             source,
@@ -232,6 +232,14 @@ async fn a_model_must_beat_the_baselines_and_what_serves() {
     assert!(result.detail.contains(&format!("version {logistic} in production")), "{}", result.detail);
     assert!(result.value.unwrap() > result.threshold);
     assert!(report.comparisons["production"].p_value_greater > 0.95, "the constant one is worse");
+
+    // What forecasts the same is not worse.
+    let evaluation = Some(TrainingSpec { seed: 2, ..world.spec.clone() });
+    let same = world.register(Candidate { evaluation, ..world.logistic() }).await;
+    assert_ne!(same, logistic);
+    let report = gates.judge(MODEL, same).await.unwrap();
+    assert_eq!(report.compared_with, Some(logistic));
+    assert!(report.passed, "{:#?}", report.gates);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,8 +118,8 @@ async fn drift_leads_to_a_new_version_by_itself() {
     let lineage = api.get("/api/v2/models/m/versions/2/lineage").await.ok();
     assert_eq!(lineage["version"]["lineage"]["parent_version"], 1, "{lineage}");
 
-    // The market is still another; within the cool-down that starts no second retrain.
-    predict(api, &other, 150, 2).await;
+    // The market is as it was before; within the cool-down that starts no second retrain.
+    predict(api, &trained_on, 150, 2).await;
     let check = check_drift(api).await;
     assert_eq!((&check["drifted"], &check["version"]), (&json!(true), &json!(2)), "{check}");
     let skipped = event(api, "Retrain Skipped", "model_version", &json!(2)).await;

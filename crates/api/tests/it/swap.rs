@@ -163,7 +163,7 @@ async fn a_roll_back_and_an_end_are_followed() {
     app.registry.rollback(MODEL, &decision).await.unwrap();
     app.predictor.refresh().await.unwrap();
     assert_eq!(serving_version(&app).await, "1");
-    app.registry.rollback(MODEL, &decision).await.unwrap();
+    app.registry.transition(MODEL, 1, moola_core::registry::Stage::Archived, &decision).await.unwrap();
     app.predictor.refresh().await.unwrap();
     let (status, _, answer) = app.post(V2, one_window().to_string()).await;
     assert_eq!(status, StatusCode::NOT_FOUND, "{answer}");

@@ -464,7 +464,8 @@ fn judge_against(
     let rival = match &incumbent.loaded {
         Ok(rival) => rival,
         Err(error) => {
-            let detail = format!("version {version} in production cannot be loaded, so nothing compares: {}", error.chain());
+            let detail =
+                format!("version {version} in production cannot be loaded, so nothing compares: {}", error.chain());
             judge.push(GATE, true, None, "<=", 0.0, detail);
             return Ok(());
         }
