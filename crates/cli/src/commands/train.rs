@@ -50,13 +50,13 @@ pub(super) async fn run(global: &Global, client: &Client, args: TrainArgs) -> an
                 signals.wait().await;
                 std::process::exit(1);
             });
-            Err(left(&run_id, signal, client.is_remote()))
+            left(&run_id, signal, client.is_remote())
         }
     }
 }
 
-/// What becomes of a run that is waited for no longer.
-fn left(run_id: &str, signal: &str, is_remote: bool) -> anyhow::Error {
+/// Fails with what becomes of a run that is waited for no longer.
+fn left(run_id: &str, signal: &str, is_remote: bool) -> anyhow::Result<()> {
     let (becomes, hint) = if is_remote {
         ("the run goes on", format!("`moola runs show {run_id}` shows it, `moola jobs cancel {run_id}` drops it"))
     } else {
@@ -67,8 +67,7 @@ fn left(run_id: &str, signal: &str, is_remote: bool) -> anyhow::Error {
             ),
         )
     };
-    let error = anyhow::anyhow!("run `{run_id}` is waited for no longer ({signal}): {becomes}");
-    Err::<(), _>(error).hint(hint).unwrap_err()
+    Err(anyhow::anyhow!("run `{run_id}` is waited for no longer ({signal}): {becomes}")).hint(hint)
 }
 
 /// Waits for a run and shows what became of it.
