@@ -85,8 +85,8 @@ impl Monitor {
         let version = self.registry.resolve(model, reference).await?;
         let now_ms = self.ports.clock.now_ms();
         let since_ms = now_ms - i64::try_from(self.config.window_secs).unwrap_or(i64::MAX / 2000) * 1000;
-        let mut records = log::read(&self.ports, model, since_ms, self.config.max_rows).await?;
-        records.retain(|record| record.version == version.version);
+        let max_rows = self.config.max_rows;
+        let records = log::read_version(&self.ports, model, version.version, since_ms, max_rows).await?;
         let (manifest, profile) = self.reference(&version).await?;
         if records.len() < self.config.drift.min_rows {
             return Err(Error::new(

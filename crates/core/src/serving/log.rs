@@ -366,7 +366,24 @@ pub(super) async fn write_outcomes(ports: &Ports, outcomes: &[Outcome]) -> Resul
 /// `Corrupt` for a line that is no record; those of the blobs.
 pub async fn read(ports: &Ports, model: &str, since_ms: i64, max_rows: usize) -> Result<Vec<PredictionRecord>> {
     let prefix = format!("predictions/{model}/");
-    read_lines::<PredictionRecord>(ports, &prefix, since_ms, max_rows, |record| record.time_ms).await
+    read_lines::<PredictionRecord>(ports, &prefix, since_ms, max_rows, |record| record.time_ms, |_| true).await
+}
+
+/// The predictions of one version of a model since a time, the newest first, at most `max_rows`, however many those of
+/// other versions are.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_version(
+    ports: &Ports,
+    model: &str,
+    version: u32,
+    since_ms: i64,
+    max_rows: usize,
+) -> Result<Vec<PredictionRecord>> {
+    let prefix = format!("predictions/{model}/");
+    let is_wanted = |record: &PredictionRecord| record.version == version;
+    read_lines::<PredictionRecord>(ports, &prefix, since_ms, max_rows, |record| record.time_ms, is_wanted).await
 }
 
 /// The outcomes of a model since a time, the newest first, at most `max_rows`.
@@ -375,16 +392,17 @@ pub async fn read(ports: &Ports, model: &str, since_ms: i64, max_rows: usize) ->
 /// `Corrupt` for a line that is no outcome; those of the blobs.
 pub async fn read_outcomes(ports: &Ports, model: &str, since_ms: i64, max_rows: usize) -> Result<Vec<Outcome>> {
     let prefix = format!("outcomes/{model}/");
-    read_lines::<Outcome>(ports, &prefix, since_ms, max_rows, |outcome| outcome.time_ms).await
+    read_lines::<Outcome>(ports, &prefix, since_ms, max_rows, |outcome| outcome.time_ms, |_| true).await
 }
 
-/// Reads day by day, backwards, until there are `max_rows`.
+/// Reads day by day, backwards, until there are `max_rows` that are wanted.
 pub(super) async fn read_lines<T: DeserializeOwned + Send + 'static>(
     ports: &Ports,
     prefix: &str,
     since_ms: i64,
     max_rows: usize,
     time_ms: fn(&T) -> i64,
+    is_wanted: impl Fn(&T) -> bool,
 ) -> Result<Vec<T>> {
     let mut all = Vec::new();
     let Some(first) = ports.blobs.list(prefix, None, 1).await?.blobs.into_iter().next() else { return Ok(all) };
@@ -408,7 +426,7 @@ pub(super) async fn read_lines<T: DeserializeOwned + Send + 'static>(
             // Reading megabytes of JSON would hold up the requests of this thread.
             let decoded = tokio::task::spawn_blocking(move || decode_lines::<T>(&key, &data)).await;
             let records = decoded.map_err(|e| Error::internal("decoding a blob of the log").with_source(e))??;
-            all.extend(records.into_iter().filter(|record| time_ms(record) >= since_ms));
+            all.extend(records.into_iter().filter(|record| time_ms(record) >= since_ms && is_wanted(record)));
             if all.len() >= max_rows {
                 break;
             }

@@ -79,6 +79,16 @@ async fn the_log_is_read_backwards_over_days() {
     assert_eq!(log::read(&ports, "other", 0, 10).await.unwrap(), []);
     assert_eq!(log.status().num_written, 10);
 
+    // The newest of one version are found behind those of another.
+    let of_version = |version, max| log::read_version(&ports, "m", version, 0, max);
+    let version = all[9].version;
+    assert_eq!(of_version(version, 2).await.unwrap(), all[..2]);
+    assert_eq!(of_version(version + 1, 2).await.unwrap(), []);
+    let old = PredictionRecord { version: version + 1, ..record(11, started_ms) };
+    log.append(log.reserve(1).await.unwrap(), vec![old.clone()]).await.unwrap();
+    log.flush().await.unwrap();
+    assert_eq!(of_version(version + 1, 2).await.unwrap(), [old]);
+
     let key = "predictions/m/2026-01-05/00/broken.jsonl";
     memory.blobs.damage(key, "{\"half");
     let error = log::read(&ports, "m", 0, 100).await.expect_err("half a line");
@@ -195,7 +205,7 @@ async fn the_log_is_decoded_off_the_threads_of_requests() {
     let log = PredictionLog::start(ports.clone(), LogConfig::default());
     log.append(log.reserve(1).await.unwrap(), vec![record(1, ports.clock.now_ms())]).await.unwrap();
     log.flush().await.unwrap();
-    let read = log::read_lines::<DecodedOn>(&ports, "predictions/m/", 0, 10, |_| i64::MAX).await.unwrap();
+    let read = log::read_lines::<DecodedOn>(&ports, "predictions/m/", 0, 10, |_| i64::MAX, |_| true).await.unwrap();
     assert_eq!(read.len(), 1);
     // This test's runtime has one thread, this one.
     assert_ne!(read[0].0, std::thread::current().id());
