@@ -1,0 +1,1 @@
+//! What the adapters do when the network and the services fail.

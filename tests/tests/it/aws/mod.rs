@@ -1,0 +1,4 @@
+//! The AWS adapters against an emulator.
+
+mod faults;
+mod storage;

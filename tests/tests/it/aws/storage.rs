@@ -1,0 +1,1 @@
+//! Blobs, table and signer.
