@@ -1,0 +1,95 @@
+//! Where the services are, and what moola's things in them are called.
+
+use std::env;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+/// Attempts of a call, the first one included: throttling, 5xx and broken connections are tried again, with pauses
+/// that grow.
+const ATTEMPTS: u32 = 5;
+/// A connection that is not there by then never comes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// An attempt in which no byte came for that long is given up.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Reads the standard AWS environment: region, credentials, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_<SERVICE>`.
+pub async fn sdk_config() -> SdkConfig {
+    config_loader().load().await
+}
+
+/// What [`sdk_config`] loads, to be changed before: rustls over ring, time limits, attempts.
+#[must_use]
+pub fn config_loader() -> ConfigLoader {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
+        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build())
+}
+
+/// What moola's things are called; see docs/configuration.md.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resources {
+    /// `MOOLA_BUCKET`: the bucket.
+    pub bucket: String,
+    /// `MOOLA_TABLE`: the DynamoDB table.
+    pub table: String,
+    /// `MOOLA_BUS`: the event bus, by name or ARN.
+    pub bus: String,
+    /// `MOOLA_SIGNING_KEY`: id, ARN or alias of the KMS key that signs.
+    pub signing_key: String,
+    /// `MOOLA_TRUSTED_KEYS`: public keys (PEM, one after the other) whose signatures count.
+    pub trusted_keys: String,
+    /// `MOOLA_JOB_PREFIX`: queues are `<prefix>-<queue>`, job definitions `<prefix>-<definition>-<queue>`.
+    pub job_prefix: String,
+    /// `MOOLA_JOB_LOG_GROUP`: the log group of the containers.
+    pub job_log_group: String,
+    /// `MOOLA_SCHEDULE_GROUP`: the group of the schedules.
+    pub schedule_group: String,
+    /// `MOOLA_SCHEDULE_ROLE`: ARN of the role that the scheduler publishes with.
+    pub schedule_role: String,
+}
+
+impl Resources {
+    /// Reads the environment; what is not set is called `moola`.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::from_vars(|name| env::var(name).ok())
+    }
+
+    fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name: &str, default: &str| {
+            var(name).filter(|value| !value.trim().is_empty()).unwrap_or_else(|| default.to_owned())
+        };
+        Self {
+            bucket: get("MOOLA_BUCKET", "moola"),
+            table: get("MOOLA_TABLE", "moola"),
+            bus: get("MOOLA_BUS", "moola"),
+            signing_key: get("MOOLA_SIGNING_KEY", "alias/moola-signing"),
+            trusted_keys: get("MOOLA_TRUSTED_KEYS", ""),
+            job_prefix: get("MOOLA_JOB_PREFIX", "moola"),
+            job_log_group: get("MOOLA_JOB_LOG_GROUP", "/aws/batch/job"),
+            schedule_group: get("MOOLA_SCHEDULE_GROUP", "moola"),
+            schedule_role: get("MOOLA_SCHEDULE_ROLE", "arn:aws:iam::000000000000:role/moola-scheduler"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_is_called_moola() {
+        let resources = Resources::from_vars(|name| match name {
+            "MOOLA_BUCKET" => Some("acme-moola".into()),
+            "MOOLA_TABLE" => Some(" ".into()),
+            _ => None,
+        });
+        assert_eq!((resources.bucket.as_str(), resources.table.as_str()), ("acme-moola", "moola"));
+    }
+}

@@ -1,0 +1,1 @@
+//! What the functions share: start, logs, metrics, events.

@@ -1,0 +1,46 @@
+//! AWS adapters of moola's ports, and what its Lambda functions share.
+//!
+//! | port | adapter | service |
+//! |---|---|---|
+//! | Blobs | [`S3Blobs`] | S3 |
+//! | Table | [`DynamoTable`] | DynamoDB, one table |
+//! | Jobs | [`BatchJobs`] | Batch, CloudWatch Logs |
+//! | Events | [`EventBridge`] | EventBridge |
+//! | Schedules | [`Scheduler`] | EventBridge Scheduler |
+//! | Signer | [`KmsSigner`], [`TrustedKeys`] | KMS; verifying needs no service |
+//!
+//! The standard AWS environment says where they are and who asks: `AWS_REGION`, credentials, `AWS_ENDPOINT_URL`
+//! for an emulator. [`Resources`] says what they are called.
+
+#[cfg(feature = "s3")]
+mod blobs;
+mod config;
+mod envelope;
+mod error;
+#[cfg(feature = "events")]
+mod events;
+#[cfg(feature = "batch")]
+mod jobs;
+#[cfg(feature = "lambda")]
+pub mod lambda;
+#[cfg(feature = "events")]
+mod schedules;
+mod signer;
+#[cfg(feature = "dynamodb")]
+mod table;
+
+#[cfg(feature = "s3")]
+pub use blobs::S3Blobs;
+pub use config::{Resources, config_loader, sdk_config};
+pub use envelope::{decode_event, encode_detail};
+#[cfg(feature = "events")]
+pub use events::EventBridge;
+#[cfg(feature = "batch")]
+pub use jobs::BatchJobs;
+#[cfg(feature = "events")]
+pub use schedules::Scheduler;
+#[cfg(feature = "kms")]
+pub use signer::KmsSigner;
+pub use signer::TrustedKeys;
+#[cfg(feature = "dynamodb")]
+pub use table::DynamoTable;

@@ -1,0 +1,3 @@
+//! The `compile` function.
+
+fn main() {}

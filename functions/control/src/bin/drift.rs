@@ -1,0 +1,3 @@
+//! The `drift` function.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The `react` function.
+
+fn main() {}

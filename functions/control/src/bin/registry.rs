@@ -1,0 +1,3 @@
+//! The `registry` function.
+
+fn main() {}

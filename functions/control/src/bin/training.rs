@@ -1,0 +1,3 @@
+//! The `training` function.
+
+fn main() {}

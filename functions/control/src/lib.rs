@@ -1,0 +1,1 @@
+//! What the functions of the control plane share.
