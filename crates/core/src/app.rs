@@ -1,19 +1,21 @@
 //! All services over one set of ports.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::dataset::Datasets;
 use crate::error::Result;
 use crate::gates::{GateConfig, Gates};
-use crate::monitor::{Monitor, MonitorConfig};
-use crate::ports::{Engine, Event, Ports, Schedule, ScheduleExpression};
-use crate::react::{DRIFT_CHECK_DUE, ReactConfig, Reactor};
+use crate::monitor::{DRIFT_CHECK_DUE, Monitor, MonitorConfig};
+use crate::ports::{Engine, Event, EventHandler, Ports, Schedule, ScheduleExpression};
+use crate::react::{ReactConfig, Reactor};
 use crate::registry::Registry;
 use crate::serving::ServingConfig;
-use crate::training::{Training, TrainingConfig};
+use crate::training::{MAINTENANCE_DUE, Training, TrainingConfig};
 
 /// What a user may turn: the tables of `moola.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -77,8 +79,7 @@ impl App {
         let training = Training::new(ports.clone(), settings.training.clone());
         let gates = Gates::new(ports.clone(), engines, settings.gates.clone());
         let monitor = Monitor::new(ports.clone(), settings.monitor.clone());
-        let reactor =
-            Reactor::new(ports.clone(), training.clone(), gates.clone(), monitor.clone(), settings.react.clone());
+        let reactor = Reactor::new(ports.clone(), training.clone(), settings.react.clone());
         Self {
             datasets: Datasets::new(ports.clone()),
             registry: Registry::new(ports.clone()),
@@ -97,23 +98,40 @@ impl App {
     /// Those of the ports.
     pub async fn start(&self) -> Result<()> {
         self.ports.relay_outbox().await?;
-        self.training.resume().await?;
-        let schedule = Schedule {
-            name: "drift-check".into(),
-            expression: self.settings.drift_schedule.expression.clone(),
-            enabled: self.settings.drift_schedule.enabled,
-            event: Event {
-                id: String::new(),
-                source: "moola.schedule".into(),
-                detail_type: DRIFT_CHECK_DUE.into(),
-                time_ms: 0,
-                correlation_id: String::new(),
-                detail: json!({"version": 1}),
-            },
-        };
-        let unchanged = self.ports.schedules.list().await?.contains(&schedule);
-        if !unchanged {
-            self.ports.schedules.put(schedule).await?;
+        self.training.resume(Duration::ZERO).await?;
+        let drift = &self.settings.drift_schedule;
+        let known = self.ports.schedules.list().await?;
+        for schedule in [
+            schedule("drift-check", DRIFT_CHECK_DUE, drift.expression.clone(), drift.enabled),
+            schedule("maintenance", MAINTENANCE_DUE, ScheduleExpression::Rate { secs: 300 }, true),
+        ] {
+            if !known.contains(&schedule) {
+                self.ports.schedules.put(schedule).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn schedule(name: &str, detail_type: &str, expression: ScheduleExpression, enabled: bool) -> Schedule {
+    let event = Event {
+        id: String::new(),
+        source: "moola.schedule".into(),
+        detail_type: detail_type.into(),
+        time_ms: 0,
+        correlation_id: String::new(),
+        detail: json!({"version": 1}),
+    };
+    Schedule { name: name.into(), expression, enabled, event }
+}
+
+/// All reactions in one: each service takes the events that concern it.
+#[async_trait]
+impl EventHandler for App {
+    async fn handle(&self, event: &Event) -> Result<()> {
+        let services: [&dyn EventHandler; 4] = [&self.training, &self.gates, &self.monitor, &self.reactor];
+        for service in services {
+            service.handle(event).await?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod contract;
 #[cfg(feature = "parquet")]
 pub mod dataset;
 mod error;
+pub mod event_log;
 #[cfg(feature = "parquet")]
 pub mod gates;
 pub mod inputs;
@@ -27,6 +28,7 @@ pub mod registry;
 pub mod samples;
 pub mod serving;
 pub mod stats;
+pub mod system;
 #[cfg(any(test, feature = "testkit"))]
 pub mod testkit;
 #[cfg(feature = "parquet")]

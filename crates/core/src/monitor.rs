@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::{info, warn};
@@ -9,10 +10,13 @@ use tracing::{info, warn};
 use crate::commit::{from_json_bytes, put, to_json_bytes};
 use crate::contract::{ModelManifest, Task, paths};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ports::{Condition, Key, Ports, PutMode, Query};
+use crate::ports::{Condition, Event, EventHandler, Key, Ports, PutMode, Query};
 use crate::registry::{Registry, Version};
 use crate::serving::log::{self, PredictionRecord};
 use crate::stats::{DriftConfig, DriftReport, Observations, ReferenceProfile, check_drift};
+
+/// The event that makes the monitor look at every model in production.
+pub const DRIFT_CHECK_DUE: &str = "Drift Check Due";
 
 /// How drift is looked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -193,6 +197,16 @@ impl Monitor {
         let profile: ReferenceProfile = from_json_bytes(paths::REFERENCE, &bytes)?;
         profile.validate()?;
         Ok((package.manifest, profile))
+    }
+}
+
+#[async_trait]
+impl EventHandler for Monitor {
+    async fn handle(&self, event: &Event) -> Result<()> {
+        match event.detail_type.as_str() {
+            DRIFT_CHECK_DUE => self.check_all(&event.correlation_id).await.map(|_| ()),
+            _ => Ok(()),
+        }
     }
 }
 

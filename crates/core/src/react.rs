@@ -1,7 +1,7 @@
-//! What happens by itself: a finished job becomes a version, a version is judged and promoted, drift starts a retrain.
+//! What happens by itself: a version that passed its gates is promoted, drift starts a retrain.
 //!
-//! Every reaction may come twice or out of order, so every one can be repeated: a run registers one version, a version is
-//! judged once per registration, a retrain's run id is made of the event's id.
+//! Every reaction may come twice or out of order, so every one can be repeated: a version is promoted once, and never
+//! after a person decided about it; a retrain's run id is made of the event's id.
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -11,14 +11,12 @@ use tracing::{info, warn};
 use crate::commit::{put, unchanged};
 use crate::contract::TrainingSpec;
 use crate::error::{Error, ErrorKind, Result};
-use crate::gates::Gates;
-use crate::monitor::Monitor;
 use crate::ports::{Condition, Event, EventHandler, Key, Ports, Write};
 use crate::registry::{Decision, Registry, Stage};
 use crate::training::{TrainRequest, Training};
 
-/// The event that makes the monitor look at every model in production.
-pub const DRIFT_CHECK_DUE: &str = "Drift Check Due";
+/// Who decides where no person did.
+const ACTOR: &str = "moola";
 
 /// What happens by itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,14 +34,12 @@ impl Default for ReactConfig {
     }
 }
 
-/// Reacts to events.
+/// Reacts to what the gates and the monitor found.
 #[derive(Debug, Clone)]
 pub struct Reactor {
     ports: Ports,
     registry: Registry,
     training: Training,
-    gates: Gates,
-    monitor: Monitor,
     config: ReactConfig,
 }
 
@@ -54,39 +50,45 @@ struct Cooldown {
     started_ms: i64,
 }
 
-fn text<'a>(detail: &'a Value, field: &str) -> Result<&'a str> {
-    detail[field].as_str().ok_or_else(|| Error::invalid(&format!("detail.{field}"), &detail[field], "a text"))
-}
-
-fn number(detail: &Value, field: &str) -> Result<u32> {
-    let number = detail[field].as_u64().and_then(|n| u32::try_from(n).ok());
-    number.ok_or_else(|| Error::invalid(&format!("detail.{field}"), &detail[field], "a version number"))
+/// The model and the version that an event is about.
+///
+/// # Errors
+/// `Invalid` where the detail does not name them.
+pub(crate) fn subject(detail: &Value) -> Result<(&str, u32)> {
+    let (model, version) = (&detail["model"], &detail["model_version"]);
+    let name = model.as_str().ok_or_else(|| Error::invalid("detail.model", model, "a text"))?;
+    let number = version.as_u64().and_then(|number| u32::try_from(number).ok());
+    Ok((name, number.ok_or_else(|| Error::invalid("detail.model_version", version, "a version number"))?))
 }
 
 impl Reactor {
     /// Makes the reactor.
     #[must_use]
-    pub fn new(ports: Ports, training: Training, gates: Gates, monitor: Monitor, config: ReactConfig) -> Self {
+    pub fn new(ports: Ports, training: Training, config: ReactConfig) -> Self {
         let registry = Registry::new(ports.clone());
-        Self { ports, registry, training, gates, monitor, config }
+        Self { ports, registry, training, config }
     }
 
-    async fn on_registered(&self, event: &Event) -> Result<()> {
-        let (model, version) = (text(&event.detail, "model")?, number(&event.detail, "model_version")?);
+    /// Promotes a version that passed its gates, where that was asked for and nobody decided otherwise.
+    async fn on_judged(&self, event: &Event) -> Result<()> {
+        let (model, version) = subject(&event.detail)?;
         let record = self.registry.version(model, version).await?;
-        if record.gates.is_some() && record.stage == Stage::Production {
-            return Ok(());
-        }
-        let report = self.gates.judge(model, version).await?;
         if !record.auto_promote {
             return Ok(());
         }
-        if !report.passed {
+        if !record.gates.is_some_and(|gates| gates.passed) {
             info!(model, version, "not promoted: a gate failed");
             return Ok(());
         }
+        let moves = self.registry.history(model, usize::MAX).await?;
+        let is_decided = |entry: &crate::registry::Move| {
+            entry.version == version && (entry.actor != ACTOR || entry.to == Stage::Production)
+        };
+        if moves.iter().any(is_decided) {
+            return Ok(());
+        }
         let decision = Decision {
-            actor: "moola".into(),
+            actor: ACTOR.into(),
             reason: "passed the gates".into(),
             correlation_id: Some(event.correlation_id.clone()),
         };
@@ -108,7 +110,7 @@ impl Reactor {
     }
 
     async fn on_drift(&self, event: &Event) -> Result<()> {
-        let (model, version) = (text(&event.detail, "model")?, number(&event.detail, "model_version")?);
+        let (model, version) = subject(&event.detail)?;
         if !self.config.retrain_on_drift {
             return Ok(());
         }
@@ -197,13 +199,8 @@ fn retrain_request(spec: TrainingSpec) -> TrainRequest {
 impl EventHandler for Reactor {
     async fn handle(&self, event: &Event) -> Result<()> {
         match (event.source.as_str(), event.detail_type.as_str()) {
-            ("aws.batch", "Batch Job State Change") => self.training.on_job_event(&event.detail).await,
-            ("moola", "Model Version Registered") => self.on_registered(event).await,
+            ("moola", "Gates Judged") => self.on_judged(event).await,
             ("moola", "Drift Detected") => self.on_drift(event).await,
-            (_, DRIFT_CHECK_DUE) => {
-                self.ports.relay_outbox().await?;
-                self.monitor.check_all(&event.correlation_id).await.map(|_| ())
-            }
             _ => Ok(()),
         }
     }

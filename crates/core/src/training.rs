@@ -1,7 +1,9 @@
 //! Runs: from a request over a job to a version in the registry.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use moola_market::labels::LabelSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +17,10 @@ use crate::contract::{
 use crate::dataset::Datasets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_name;
-use crate::ports::{Condition, JobFilter, JobId, JobRequest, JobStatus, Key, Ports, PutMode, Query};
+use crate::ports::{
+    Condition, Event, EventHandler, JOB_EVENT_SOURCE, JOB_EVENT_TYPE, JobFilter, JobId, JobRequest, JobStatus, Key,
+    Ports, PutMode, Query,
+};
 use crate::registry::{NewVersion, Registry, Version};
 
 /// Asks for a run.
@@ -126,6 +131,12 @@ impl Default for TrainingConfig {
         Self { max_active_runs: 64, min_bars: 1000 }
     }
 }
+
+/// The event that makes training take up what a crash left behind.
+pub const MAINTENANCE_DUE: &str = "Maintenance Due";
+
+/// How old a run must be before maintenance takes it up: younger ones are still being submitted.
+const SUBMITTING: Duration = Duration::from_secs(120);
 
 /// Name of the job definition that runs the trainer.
 pub const TRAINER: &str = "trainer";
@@ -298,12 +309,17 @@ impl Training {
     }
 
     /// Submits what a crash left between being recorded and being submitted; finishes what ended unnoticed. A run that
-    /// cannot be taken up is logged and does not hold up the others.
+    /// cannot be taken up is logged and does not hold up the others; one that was asked for less than `min_age` ago is
+    /// left alone.
     ///
     /// # Errors
     /// Those of the table.
-    pub async fn resume(&self) -> Result<()> {
+    pub async fn resume(&self, min_age: Duration) -> Result<()> {
+        let before_ms = self.ports.clock.now_ms() - i64::try_from(min_age.as_millis()).unwrap_or(i64::MAX);
         for run in self.list(usize::MAX).await? {
+            if run.created_ms > before_ms {
+                continue;
+            }
             let run_id = run.run_id.clone();
             if let Err(error) = self.resume_run(run).await {
                 warn!(run_id, error = error.chain(), "the run cannot be taken up");
@@ -589,6 +605,20 @@ impl Training {
                 Err(error) if error.kind() == ErrorKind::Conflict => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+#[async_trait]
+impl EventHandler for Training {
+    async fn handle(&self, event: &Event) -> Result<()> {
+        match (event.source.as_str(), event.detail_type.as_str()) {
+            (JOB_EVENT_SOURCE, JOB_EVENT_TYPE) => self.on_job_event(&event.detail).await,
+            (_, MAINTENANCE_DUE) => {
+                self.ports.relay_outbox().await?;
+                self.resume(SUBMITTING).await
+            }
+            _ => Ok(()),
         }
     }
 }

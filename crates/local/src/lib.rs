@@ -12,7 +12,6 @@
 //! ```
 
 mod blobs;
-mod clock;
 mod events;
 mod jobs;
 mod platform;
@@ -21,7 +20,6 @@ mod signer;
 mod table;
 
 pub use blobs::DirectoryBlobs;
-pub use clock::{SystemClock, TimeIds};
 pub use events::{EventsConfig, LocalEvents};
 pub use jobs::{CommandTemplate, ProcessJobs, ProcessJobsConfig};
 pub use platform::{Local, LocalConfig};

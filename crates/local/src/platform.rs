@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moola_core::ports::Ports;
+use moola_core::system::{SystemClock, TimeIds};
 use moola_core::{Error, Result};
 
 use crate::{
     CommandTemplate, DirectoryBlobs, EventsConfig, KeyFileSigner, LocalEvents, LocalSchedules, ProcessJobs,
-    ProcessJobsConfig, RedbTable, SystemClock, TimeIds, blocking, io_error,
+    ProcessJobsConfig, RedbTable, blocking, io_error,
 };
 
 /// Settings of [`Local`].

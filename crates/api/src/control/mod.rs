@@ -112,6 +112,15 @@ fn decision(reason: Option<String>, otherwise: &str) -> Decision {
 
 /// All routes of the control plane.
 pub fn router(state: ControlState) -> Router {
+    Router::new()
+        .merge(data_router(state.clone()))
+        .merge(registry_router(state.clone()))
+        .merge(model_router(state.clone()))
+        .merge(drift_router(state))
+}
+
+/// Datasets, features, training and jobs.
+pub fn data_router(state: ControlState) -> Router {
     let datasets = Router::new()
         .route("/api/v2/datasets", get(datasets::list).post(datasets::import))
         .route("/api/v2/datasets/validate", post(datasets::validate))
@@ -121,12 +130,8 @@ pub fn router(state: ControlState) -> Router {
         .route("/api/v2/datasets/{name}/versions/{version}/report", get(datasets::report))
         .route("/api/v2/datasets/{name}/versions/{version}/rejected", get(datasets::rejected))
         .layer(Extension(BodyLimit(state.limits.max_dataset_bytes)));
-    let uploads = Router::new()
-        .route("/api/v2/models/{model}/versions", get(models::versions).post(upload::register))
-        .layer(Extension(BodyLimit(state.limits.max_model_bytes)));
     Router::new()
         .merge(datasets)
-        .merge(uploads)
         .route("/api/v2/features", get(features::list))
         .route("/api/v2/features/compute", post(features::compute))
         .route("/api/v2/training/jobs", get(training::list).post(training::start))
@@ -138,22 +143,46 @@ pub fn router(state: ControlState) -> Router {
         .route("/api/v2/jobs/{job}", get(jobs::show))
         .route("/api/v2/jobs/{job}/logs", get(jobs::logs))
         .route("/api/v2/jobs/{job}/cancel", post(jobs::cancel))
+        .with_state(state)
+}
+
+/// Models, versions, aliases, stages, events: what needs no engine.
+pub fn registry_router(state: ControlState) -> Router {
+    Router::new()
         .route("/api/v2/models", get(models::list))
         .route("/api/v2/models/{model}", get(models::show))
         .route("/api/v2/models/{model}/history", get(models::history))
         .route("/api/v2/models/{model}/rollback", post(models::rollback))
         .route("/api/v2/models/{model}/aliases/{alias}", put(models::set_alias).delete(models::delete_alias))
+        .route("/api/v2/models/{model}/versions", get(models::versions))
         .route("/api/v2/models/{model}/versions/{version}", get(models::show_version).patch(models::annotate))
-        .route("/api/v2/models/{model}/versions/{version}/gates", get(models::gates).post(models::judge))
+        .route("/api/v2/models/{model}/versions/{version}/gates", get(models::gates))
         .route("/api/v2/models/{model}/versions/{version}/lineage", get(models::lineage))
         .route("/api/v2/models/{model}/versions/{version}/deploy", post(models::deploy))
         .route("/api/v2/models/{model}/versions/{version}/archive", post(models::archive))
         .route("/api/v2/models/{model}/versions/{version}/restore", post(models::restore))
         .route("/api/v2/models/{model}/versions/{version}/demote", post(models::demote))
+        .route("/api/v2/events", get(events))
+        .with_state(state)
+}
+
+/// What runs models: registering one from elsewhere, the gates.
+pub fn model_router(state: ControlState) -> Router {
+    let uploads = Router::new()
+        .route("/api/v2/models/{model}/versions", post(upload::register))
+        .layer(Extension(BodyLimit(state.limits.max_model_bytes)));
+    Router::new()
+        .merge(uploads)
+        .route("/api/v2/models/{model}/versions/{version}/gates", post(models::judge))
+        .with_state(state)
+}
+
+/// Drift checks.
+pub fn drift_router(state: ControlState) -> Router {
+    Router::new()
         .route("/api/v2/drift/{model}/check", post(drift::check))
         .route("/api/v2/drift/{model}/checks", get(drift::list))
         .route("/api/v2/drift/{model}/checks/{check}", get(drift::show))
-        .route("/api/v2/events", get(events))
         .with_state(state)
 }
 

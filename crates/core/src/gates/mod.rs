@@ -10,6 +10,7 @@ mod score;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use moola_market::Bars;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,7 +21,8 @@ use crate::commit::{from_json_bytes, sha256_hex, to_json_bytes};
 use crate::contract::{ModelManifest, TrainingSpec, paths};
 use crate::dataset::Datasets;
 use crate::error::{Error, Result};
-use crate::ports::{Engine, LoadedModel, Ports, PutMode};
+use crate::ports::{Engine, Event, EventHandler, LoadedModel, Ports, PutMode};
+use crate::react::subject;
 use crate::registry::{EVALUATION, GateSummary, Registry, VerifiedPackage, Version};
 use crate::samples::{self, SampleSet};
 use crate::stats::bootstrap::default_block_length;
@@ -198,6 +200,15 @@ impl Gates {
         Ok(report)
     }
 
+    /// Judges a version that was registered, unless it was judged before.
+    async fn on_registered(&self, event: &Event) -> Result<()> {
+        let (model, version) = subject(&event.detail)?;
+        if self.registry.version(model, version).await?.gates.is_none() {
+            self.judge(model, version).await?;
+        }
+        Ok(())
+    }
+
     /// The latest report on a version.
     ///
     /// # Errors
@@ -301,6 +312,16 @@ impl Judge<'_> {
             threshold,
             detail,
         });
+    }
+}
+
+#[async_trait]
+impl EventHandler for Gates {
+    async fn handle(&self, event: &Event) -> Result<()> {
+        match (event.source.as_str(), event.detail_type.as_str()) {
+            ("moola", "Model Version Registered") => self.on_registered(event).await,
+            _ => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! (`crate::testkit`, feature `testkit`) that every adapter runs. All of them report [`crate::Error`], whose kind says
 //! what the caller can do.
 
+mod absent;
 mod blobs;
 pub mod checks;
 mod clock;
@@ -19,6 +20,7 @@ mod table;
 use std::fmt;
 use std::sync::Arc;
 
+pub use absent::Absent;
 pub use blobs::{BlobMeta, BlobPage, Blobs, PresignMethod, PutMode};
 pub use clock::{Clock, Ids};
 pub use engine::{Engine, LoadedModel, Tensor};

@@ -59,7 +59,7 @@ async fn a_run_whose_job_is_refused_fails_and_holds_up_nothing() {
     assert!(!error.is_retryable(), "{error}");
     let runs = training.list(10).await.unwrap();
     assert_eq!((runs.len(), runs[0].status), (1, RunStatus::Failed), "{runs:?}");
-    training.resume().await.unwrap();
+    training.resume(Duration::ZERO).await.unwrap();
     assert_eq!(endings(&memory), 1);
 }
 

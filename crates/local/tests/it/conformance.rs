@@ -8,10 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use moola_core::memory::ManualClock;
 use moola_core::ports::{EventFilter, EventHandler, Events, Schedules, Table};
+use moola_core::system::{SystemClock, TimeIds};
 use moola_core::testkit::{self, EventsUnderTest, JOB_SCRIPT, JobsUnderTest, Recorder, SchedulesUnderTest};
 use moola_local::{
     CommandTemplate, DirectoryBlobs, EventsConfig, KeyFileSigner, LocalEvents, LocalSchedules, ProcessJobs,
-    ProcessJobsConfig, RedbTable, SystemClock, TimeIds,
+    ProcessJobsConfig, RedbTable,
 };
 use tempfile::TempDir;
 

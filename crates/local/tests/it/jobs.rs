@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use moola_core::memory::{ManualClock, MemoryEvents, MemoryTable, SequentialIds};
 use moola_core::ports::{JobDescription, JobId, JobRequest, JobStatus, Jobs};
-use moola_local::{CommandTemplate, Local, LocalConfig, ProcessJobs, ProcessJobsConfig, TimeIds};
+use moola_core::system::TimeIds;
+use moola_local::{CommandTemplate, Local, LocalConfig, ProcessJobs, ProcessJobsConfig};
 
 fn shell(script: &str) -> BTreeMap<String, CommandTemplate> {
     let args = ["-c", script].map(str::to_owned).to_vec();

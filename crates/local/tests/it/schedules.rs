@@ -43,7 +43,7 @@ async fn restarts_fire_what_was_missed_once_and_nothing_twice() {
 #[tokio::test]
 async fn the_task_sleeps_until_the_next_firing() {
     let events = Arc::new(MemoryEvents::new());
-    let clock = Arc::new(moola_local::SystemClock);
+    let clock = Arc::new(moola_core::system::SystemClock);
     let schedules = LocalSchedules::new(Arc::new(MemoryTable::new()), events.clone(), clock.clone());
     schedules.start();
     // Without help from `settle`: the task wakes by itself.

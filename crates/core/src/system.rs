@@ -1,14 +1,15 @@
+//! The clock of the machine, and identifiers made of it.
+
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use moola_core::ports::{Clock, Ids};
-use moola_core::{Error, Result};
 use rand::rngs::SysRng;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use crate::lock;
+use crate::error::{Error, Result};
+use crate::ports::{Clock, Ids};
 
 /// The clock of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,13 +51,17 @@ impl TimeIds {
             .map_err(|error| Error::unavailable("the operating system gives no random bits").with_source(error))?;
         Ok(Self { clock, state: Mutex::new(State { last: 0, rng }) })
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Ids for TimeIds {
     fn new_id(&self) -> String {
         const RANDOM_BITS: u32 = 80;
         let now_ms = u128::try_from(self.clock.now_ms()).unwrap_or(0) & ((1 << 48) - 1);
-        let mut state = lock(&self.state);
+        let mut state = self.state();
         let random = u128::from(state.rng.next_u64()) << 16 | u128::from(state.rng.next_u32() & 0xffff);
         let fresh = now_ms << RANDOM_BITS | random;
         let id = if fresh >> RANDOM_BITS > state.last >> RANDOM_BITS { fresh } else { state.last.wrapping_add(1) };
@@ -65,7 +70,7 @@ impl Ids for TimeIds {
     }
 
     fn random_u64(&self) -> u64 {
-        lock(&self.state).rng.next_u64()
+        self.state().rng.next_u64()
     }
 }
 

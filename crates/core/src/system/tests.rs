@@ -1,8 +1,7 @@
 use std::collections::BTreeSet;
 
-use moola_core::memory::ManualClock;
-
 use super::*;
+use crate::memory::ManualClock;
 
 #[test]
 fn ids_are_unique_and_sort_by_time_even_when_the_clock_goes_back() {
