@@ -14,6 +14,8 @@
 
 #[cfg(feature = "s3")]
 mod blobs;
+#[cfg(test)]
+mod canned;
 mod config;
 mod envelope;
 mod error;
@@ -23,8 +25,12 @@ mod events;
 mod jobs;
 #[cfg(feature = "lambda")]
 pub mod lambda;
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+mod retry;
 #[cfg(feature = "events")]
 mod schedules;
+#[cfg(all(feature = "dynamodb", feature = "s3"))]
+mod services;
 mod signer;
 #[cfg(feature = "dynamodb")]
 mod table;
@@ -39,6 +45,8 @@ pub use events::EventBridge;
 pub use jobs::BatchJobs;
 #[cfg(feature = "events")]
 pub use schedules::Scheduler;
+#[cfg(all(feature = "dynamodb", feature = "s3"))]
+pub use services::Services;
 #[cfg(feature = "kms")]
 pub use signer::KmsSigner;
 pub use signer::TrustedKeys;

@@ -194,6 +194,21 @@ impl Predictor {
         self.models.refresh().await
     }
 
+    /// Looks for changes of what serves where nobody looked for [`ServingConfig::refresh_ms`]: for a process that is
+    /// frozen between requests, so that nothing in the background looks. Waits at most `limit`; what takes longer goes on
+    /// in the background, and the last good versions serve meanwhile.
+    pub async fn freshen(&self, limit: Duration) {
+        let max_age_ms = i64::try_from(self.config.refresh_ms).unwrap_or(i64::MAX);
+        let since_ms = self.ports.clock.now_ms().saturating_sub(max_age_ms);
+        if self.models.has_looked_since(since_ms) {
+            return;
+        }
+        let models = self.models.clone();
+        // What fails is in the status.
+        let looked = tokio::spawn(async move { models.refresh().await });
+        let _ = tokio::time::timeout(limit, looked).await;
+    }
+
     /// How serving does.
     #[must_use]
     pub fn status(&self) -> ServingStatus {

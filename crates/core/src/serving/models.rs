@@ -1,6 +1,7 @@
 //! Models in memory: those in production, and others on demand.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,8 @@ pub(super) struct Models {
     production: Mutex<Production>,
     cache: Mutex<Cache>,
     refreshing: tokio::sync::Mutex<()>,
+    /// When the routes were last looked for, milliseconds since the epoch.
+    looked_ms: AtomicI64,
 }
 
 /// Locks; every change is made in one step, so a panic of another holder leaves usable data.
@@ -126,6 +129,7 @@ impl Models {
             production: Mutex::default(),
             cache: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(()),
+            looked_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -183,8 +187,14 @@ impl Models {
         }
     }
 
+    /// Whether the routes were looked for after `since_ms`, with whatever success.
+    pub(super) fn has_looked_since(&self, since_ms: i64) -> bool {
+        self.looked_ms.load(Ordering::Relaxed) > since_ms
+    }
+
     /// Reads the routes and loads what is new.
     pub(super) async fn refresh(&self) -> Result<()> {
+        self.looked_ms.store(self.ports.clock.now_ms(), Ordering::Relaxed);
         let _one_at_a_time = self.refreshing.lock().await;
         let routes = match self.registry.routes().await {
             Ok(routes) => routes,

@@ -1,3 +1,13 @@
-//! The `drift` function.
+//! The `drift` function: checks on a schedule and over HTTP.
 
-fn main() {}
+use std::sync::Arc;
+
+use moola_api::control::drift_router;
+use moola_control::{Control, run, state};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let app = Control::from_env().await?.app(Vec::new());
+    let router = drift_router(state(&app, Vec::new()));
+    run("drift", &app, Some(router), Some(Arc::new(app.monitor.clone()))).await
+}

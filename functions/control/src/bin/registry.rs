@@ -1,3 +1,11 @@
-//! The `registry` function.
+//! The `registry` function: models, versions, aliases, stages and what happened, over HTTP.
 
-fn main() {}
+use moola_api::control::registry_router;
+use moola_control::{Control, run, state};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let app = Control::from_env().await?.app(Vec::new());
+    let router = registry_router(state(&app, Vec::new()));
+    run("registry", &app, Some(router), None).await
+}

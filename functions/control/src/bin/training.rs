@@ -1,3 +1,14 @@
-//! The `training` function.
+//! The `training` function: datasets, features, runs and jobs over HTTP; changes of jobs turn runs into versions.
 
-fn main() {}
+use std::sync::Arc;
+
+use moola_api::control::data_router;
+use moola_control::{Control, Recorded, run, state};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let app = Control::from_env().await?.with_jobs().with_signer()?.app(Vec::new());
+    let router = data_router(state(&app, Vec::new()));
+    let handler = Arc::new(Recorded::new(app.ports.clone(), app.training.clone()));
+    run("training", &app, Some(router), Some(handler)).await
+}
