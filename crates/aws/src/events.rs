@@ -82,7 +82,10 @@ impl EventBridge {
                         _ => ErrorKind::Internal,
                     };
                     let detail_type = entry.detail_type().unwrap_or_default();
-                    return Err(Error::new(kind, format!("EventBridge refused an event `{detail_type}` with {reason}")));
+                    return Err(Error::new(
+                        kind,
+                        format!("EventBridge refused an event `{detail_type}` with {reason}"),
+                    ));
                 }
                 failed.push(entry);
             }

@@ -48,12 +48,7 @@ impl fmt::Debug for Scheduler {
 
 impl Scheduler {
     /// Schedules of the group `group`, which publish on `bus` (a name or an ARN) with the role of the ARN `role`.
-    pub fn new(
-        config: &SdkConfig,
-        group: impl Into<String>,
-        role: impl Into<String>,
-        bus: impl Into<String>,
-    ) -> Self {
+    pub fn new(config: &SdkConfig, group: impl Into<String>, role: impl Into<String>, bus: impl Into<String>) -> Self {
         Self {
             client: Client::new(config),
             bus_client: aws_sdk_eventbridge::Client::new(config),
@@ -198,7 +193,7 @@ impl Schedules for Scheduler {
 
     async fn delete(&self, name: &str) -> Result<()> {
         // A name that nothing can have names nothing.
-        if moola_core::ports::checks::check_schedule_name(name).is_err() {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
             return Ok(());
         }
         match self.client.delete_schedule().group_name(&self.group).name(name).send().await {
@@ -210,11 +205,8 @@ impl Schedules for Scheduler {
 
     async fn list(&self) -> Result<Vec<Schedule>> {
         let names = self.names().await?;
-        let schedules: Vec<Option<Schedule>> = stream::iter(&names)
-            .map(|name| self.get(name))
-            .buffered(MAX_READS)
-            .try_collect()
-            .await?;
+        let read = names.into_iter().map(|name| async move { self.get(&name).await });
+        let schedules: Vec<Option<Schedule>> = stream::iter(read).buffered(MAX_READS).try_collect().await?;
         Ok(schedules.into_iter().flatten().collect())
     }
 }
