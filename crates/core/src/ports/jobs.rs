@@ -24,7 +24,8 @@ impl fmt::Display for JobId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum JobStatus {
-    /// Accepted.
+    /// Accepted; AWS Batch also says `PENDING` of jobs that wait for others.
+    #[serde(alias = "PENDING")]
     Submitted,
     /// Waits for a place.
     Runnable,

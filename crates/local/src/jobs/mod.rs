@@ -137,6 +137,15 @@ impl ProcessJobs {
         Ok(())
     }
 
+    /// A job and those of its attempts that ended.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`.
+    pub async fn describe_attempts(&self, id: &JobId) -> Result<(JobDescription, Vec<JobAttempt>)> {
+        let record = self.inner.records.load(id).await?.0;
+        Ok((record.description, record.attempts))
+    }
+
     /// Stops running jobs: SIGTERM, then SIGKILL. They, and those that wait, go on with the next platform's
     /// [`ProcessJobs::start`], running ones as a further attempt.
     pub async fn shutdown(&self) {
