@@ -114,13 +114,20 @@ impl Reactor {
         if !self.config.retrain_on_drift {
             return Ok(());
         }
-        let now_ms = self.ports.clock.now_ms();
+        let retrain_id = format!("retrain-{}", event.id);
+        match self.training.get(&retrain_id).await {
+            // Told before.
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         let key = Key::new("cooldown", model);
         let last = self.ports.read::<Cooldown>(&key).await?;
         let cooldown_ms = i64::try_from(self.config.cooldown_secs).unwrap_or(i64::MAX / 2000) * 1000;
         let revision = match &last {
             Some((last, _)) if last.event_id == event.id => None,
-            Some((last, _)) if now_ms - last.started_ms < cooldown_ms => {
+            // When the drift was found counts, not when it was told: a late duplicate of what was skipped is skipped too.
+            Some((last, _)) if event.time_ms - last.started_ms < cooldown_ms => {
                 info!(model, version, "no retrain: the last one is too recent");
                 let detail = json!({"model": model, "model_version": version, "reason": "cool-down",
                     "last_started_ms": last.started_ms, "cooldown_secs": self.config.cooldown_secs});
@@ -143,7 +150,7 @@ impl Reactor {
             return self.skip(event, detail).await;
         }
         if let Some(revision) = revision {
-            let claim = Cooldown { event_id: event.id.clone(), started_ms: now_ms };
+            let claim = Cooldown { event_id: event.id.clone(), started_ms: self.ports.clock.now_ms() };
             let requested = self.ports.event(
                 "Retrain Requested",
                 &event.correlation_id,
@@ -156,8 +163,7 @@ impl Reactor {
                 Err(error) => return Err(error),
             }
         }
-        let run_id = format!("retrain-{}", event.id);
-        match self.training.start_as(run_id, retrain_request(spec), "drift", &event.correlation_id).await {
+        match self.training.start_as(retrain_id, retrain_request(spec), "drift", &event.correlation_id).await {
             Ok(run) => {
                 info!(model, run_id = run.run_id, "retrain started");
                 Ok(())
@@ -165,8 +171,12 @@ impl Reactor {
             Err(error) => {
                 if !error.is_retryable() {
                     // What cannot start uses up no cool-down.
-                    let release = Write::Delete { key, condition: Condition::Always };
-                    self.ports.table.write(vec![release]).await?;
+                    if let Some((claim, revision)) = self.ports.read::<Cooldown>(&key).await?
+                        && claim.event_id == event.id
+                    {
+                        let release = Write::Delete { key, condition: Condition::Revision(revision) };
+                        self.ports.table.write(vec![release]).await?;
+                    }
                 }
                 Err(error)
             }
@@ -174,7 +184,9 @@ impl Reactor {
     }
 
     async fn skip(&self, event: &Event, detail: Value) -> Result<()> {
-        let skipped = self.ports.event("Retrain Skipped", &event.correlation_id, detail);
+        let mut skipped = self.ports.event("Retrain Skipped", &event.correlation_id, detail);
+        // Told twice, it is skipped twice: one event all the same.
+        skipped.id = format!("skipped-{}", event.id);
         self.ports.events.publish(vec![skipped]).await
     }
 }

@@ -111,6 +111,9 @@ pub struct Run {
     pub correlation_id: String,
     /// When it was asked for.
     pub created_ms: i64,
+    /// When it was last tried to be handed to the jobs.
+    #[serde(default)]
+    pub submitting_ms: i64,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_ms: Option<i64>,
@@ -137,6 +140,9 @@ pub const MAINTENANCE_DUE: &str = "Maintenance Due";
 
 /// How old a run must be before maintenance takes it up: younger ones are still being submitted.
 const SUBMITTING: Duration = Duration::from_secs(120);
+
+/// How long the job of a cancelled run is looked after.
+const ENDING_MS: i64 = 24 * 3600 * 1000;
 
 /// Name of the job definition that runs the trainer.
 pub const TRAINER: &str = "trainer";
@@ -191,7 +197,7 @@ impl Training {
         check_name("run_id", &run_id)?;
         check_name("model_name", &request.model_name)?;
         if let Some((run, _)) = self.ports.read::<Run>(&run_key(&run_id)).await? {
-            return self.submit(run).await;
+            return Ok(run);
         }
         let (name, version) = match request.dataset.split_once('@') {
             Some((name, version)) => (name, Some(version)),
@@ -246,6 +252,7 @@ impl Training {
                 ));
             }
         }
+        let now_ms = self.ports.clock.now_ms();
         let run = Run {
             run_id: run_id.clone(),
             model_name: request.model_name,
@@ -258,7 +265,8 @@ impl Training {
             auto_promote: request.auto_promote,
             metrics: BTreeMap::new(),
             correlation_id: correlation_id.into(),
-            created_ms: self.ports.clock.now_ms(),
+            created_ms: now_ms,
+            submitting_ms: now_ms,
             ended_ms: None,
         };
         let spec_key = paths::run(&run_id, paths::SPEC);
@@ -270,17 +278,38 @@ impl Training {
         );
         let write = put(run_key(&run_id), &run, Condition::Absent)?;
         match self.ports.commit(vec![write], vec![event]).await {
-            Ok(()) => self.submit(run).await,
-            Err(error) if error.kind() == ErrorKind::Conflict => self.submit(self.get(&run_id).await?).await,
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Conflict => return self.get(&run_id).await,
+            Err(error) => return Err(error),
+        }
+        match self.submit(&run).await {
+            // It is recorded and will be taken up; who is told otherwise asks for another one.
+            Err(error) if error.is_retryable() => {
+                warn!(run_id, error = error.chain(), "the run waits for maintenance to be submitted");
+                Ok(run)
+            }
+            done => done,
+        }
+    }
+
+    /// Takes the right to hand a run to the jobs, which lasts for [`SUBMITTING`]; whether it is there to be had.
+    async fn claim(&self, run_id: &str, before_ms: i64) -> Result<bool> {
+        let key = run_key(run_id);
+        let read = self.ports.read::<Run>(&key).await?;
+        let (mut run, revision) = read.ok_or_else(|| Error::not_found("run", run_id))?;
+        if run.job_id.is_some() || run.status.is_final() || run.submitting_ms > before_ms {
+            return Ok(false);
+        }
+        run.submitting_ms = self.ports.clock.now_ms();
+        match self.ports.table.write(vec![put(key, &run, Condition::Revision(revision))?]).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::Conflict => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Hands a run to the jobs, unless that was done.
-    async fn submit(&self, run: Run) -> Result<Run> {
-        if run.job_id.is_some() || run.status.is_final() {
-            return Ok(run);
-        }
+    /// Hands a run to the jobs; for who recorded it, or has a [`Training::claim`] to it.
+    async fn submit(&self, run: &Run) -> Result<Run> {
         let spec_key = paths::run(&run.run_id, paths::SPEC);
         let spec: TrainingSpec = from_json_bytes(&spec_key, &self.ports.blobs.get(&spec_key).await?)?;
         let job = JobRequest {
@@ -304,8 +333,19 @@ impl Training {
             }
         };
         info!(run_id = run.run_id, %job_id, "run submitted");
-        // An event of the job may have been faster; only the id is added.
-        self.update(&run.run_id, |run| run.job_id = Some(job_id.clone())).await
+        // An event of the job, or a cancellation, may have been faster; only the id is added.
+        let run = self.record_job(&run.run_id, &job_id).await?;
+        if run.status == RunStatus::Cancelled {
+            self.ports.jobs.cancel(&job_id, "the run was cancelled").await?;
+        }
+        Ok(run)
+    }
+
+    async fn record_job(&self, run_id: &str, job_id: &JobId) -> Result<Run> {
+        let record = |run: &mut Run| {
+            run.job_id.get_or_insert_with(|| job_id.clone());
+        };
+        self.update(run_id, record).await
     }
 
     /// Submits what a crash left between being recorded and being submitted; finishes what ended unnoticed. A run that
@@ -321,17 +361,18 @@ impl Training {
                 continue;
             }
             let run_id = run.run_id.clone();
-            if let Err(error) = self.resume_run(run).await {
+            if let Err(error) = self.resume_run(run, before_ms).await {
                 warn!(run_id, error = error.chain(), "the run cannot be taken up");
             }
         }
         Ok(())
     }
 
-    async fn resume_run(&self, run: Run) -> Result<()> {
+    async fn resume_run(&self, run: Run, before_ms: i64) -> Result<()> {
         match (&run.job_id, run.status) {
             (Some(job_id), RunStatus::Cancelled) => {
-                if !self.ports.jobs.describe(job_id).await?.status.is_final() {
+                let is_recent = run.ended_ms.is_some_and(|ended_ms| self.ports.clock.now_ms() - ended_ms < ENDING_MS);
+                if is_recent && !self.ports.jobs.describe(job_id).await?.status.is_final() {
                     self.ports.jobs.cancel(job_id, "the run was cancelled").await?;
                 }
                 Ok(())
@@ -343,15 +384,15 @@ impl Training {
                 let submitted = jobs.into_iter().find(|job| job.request.tags.get("run_id") == Some(&run.run_id));
                 match submitted {
                     Some(job) => {
-                        self.update(&run.run_id, |run| run.job_id = Some(job.id.clone())).await?;
-                        self.on_job_status(&run.run_id, job.status, job.status_reason.as_deref()).await
+                        self.on_job(&run.run_id, Some(&job.id), job.status, job.status_reason.as_deref()).await
                     }
-                    None => self.submit(run).await.map(|_| ()),
+                    None if self.claim(&run.run_id, before_ms).await? => self.submit(&run).await.map(|_| ()),
+                    None => Ok(()),
                 }
             }
             (Some(job_id), _) => {
                 let job = self.ports.jobs.describe(job_id).await?;
-                self.on_job_status(&run.run_id, job.status, job.status_reason.as_deref()).await
+                self.on_job(&run.run_id, Some(job_id), job.status, job.status_reason.as_deref()).await
             }
         }
     }
@@ -424,18 +465,20 @@ impl Training {
         }
     }
 
-    /// Cancels a run; what has ended stays as it is.
+    /// Cancels a run; what has ended stays as it is. Cancelling again makes sure that the job knows.
     ///
     /// # Errors
     /// `NotFound`; those of the jobs.
     pub async fn cancel(&self, run_id: &str, reason: &str) -> Result<Run> {
-        let run = self.get(run_id).await?;
-        if run.status.is_final() {
-            return Ok(run);
-        }
         let run = self.end(run_id, RunStatus::Cancelled, Some(reason.to_owned())).await?;
-        if let Some(job_id) = &run.job_id {
-            self.ports.jobs.cancel(job_id, reason).await?;
+        if run.status == RunStatus::Cancelled
+            && let Some(job_id) = &run.job_id
+        {
+            match self.ports.jobs.cancel(job_id, reason).await {
+                // Forgotten long after it ended.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                done => done?,
+            }
         }
         Ok(run)
     }
@@ -449,11 +492,18 @@ impl Training {
         let status = detail.get("status").cloned().unwrap_or_default();
         let status: JobStatus = serde_json::from_value(status)
             .map_err(|e| Error::invalid("detail.status", &detail["status"], "a status of AWS Batch").with_source(e))?;
-        self.on_job_status(run_id, status, detail.get("statusReason").and_then(Value::as_str)).await
+        let job_id = detail.get("jobId").and_then(Value::as_str).map(|id| JobId(id.to_owned()));
+        self.on_job(run_id, job_id.as_ref(), status, detail.get("statusReason").and_then(Value::as_str)).await
     }
 
-    async fn on_job_status(&self, run_id: &str, status: JobStatus, reason: Option<&str>) -> Result<()> {
-        let run = match self.get(run_id).await {
+    async fn on_job(
+        &self,
+        run_id: &str,
+        job_id: Option<&JobId>,
+        status: JobStatus,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let mut run = match self.get(run_id).await {
             Ok(run) => run,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 warn!(run_id, "a job of a run that is not recorded");
@@ -461,6 +511,19 @@ impl Training {
             }
             Err(error) => return Err(error),
         };
+        if let Some(job_id) = job_id {
+            if run.job_id.is_none() {
+                // Who submitted it did not come to record it.
+                run = self.record_job(run_id, job_id).await?;
+            }
+            if run.job_id.as_ref() != Some(job_id) {
+                warn!(run_id, %job_id, "the run has another job");
+                return Ok(());
+            }
+            if run.status == RunStatus::Cancelled && !status.is_final() {
+                return self.ports.jobs.cancel(job_id, "the run was cancelled").await;
+            }
+        }
         if run.status.is_final() {
             return Ok(());
         }

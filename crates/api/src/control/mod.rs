@@ -26,7 +26,7 @@ use crate::error::ApiResult;
 use crate::extract::{BodyLimit, Json, Query};
 
 pub use datasets::{ImportParams, ValidateParams};
-pub use models::{DecisionRequest, DeployRequest, LineageView, ModelView, VersionView};
+pub use models::{DecisionRequest, DeployRequest, LineageView, ModelView, RollbackRequest, VersionView};
 pub use training::RunView;
 pub use upload::{RegisterRequest, UploadEvaluation, UploadInput, UploadManifest};
 

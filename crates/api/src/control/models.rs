@@ -78,6 +78,16 @@ pub struct DecisionRequest {
     pub reason: Option<String>,
 }
 
+/// Which version is taken back, and why.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RollbackRequest {
+    /// The version in production that is meant; asked again about the same one, nothing more happens.
+    pub version: Option<u32>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
 /// To which stage a version is deployed, and why.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -314,15 +324,17 @@ pub(super) async fn deploy(
 /// Takes back the version in production.
 #[utoipa::path(post, path = "/api/v2/models/{model}/rollback", tag = "models", operation_id = "roll_back_model",
     params(("model" = String, Path, description = "Its name")),
-    request_body(content = serde_json::Value, description = "`reason`"),
+    request_body(content = serde_json::Value, description = "`reason`, and `version`: the one in production that is \
+        meant, so that asking again does not go back another step"),
     responses((status = 200, description = "The version that serves now"), (status = 404, description = "No such model"),
-        (status = 409, description = "Nothing is in production")))]
+        (status = 409, description = "Nothing is in production, or another version")))]
 pub(super) async fn rollback(
     State(state): State<ControlState>,
     Path(model): Path<String>,
-    Json(request): Json<DecisionRequest>,
+    Json(request): Json<RollbackRequest>,
 ) -> ApiResult<Json<RollbackView>> {
-    let production = state.app.registry.rollback(&model, &decision(request.reason, "rolled back")).await?;
+    let decision = decision(request.reason, "rolled back");
+    let production = state.app.registry.rollback(&model, request.version, &decision).await?;
     Ok(Json(RollbackView { production }))
 }
 

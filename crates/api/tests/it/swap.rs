@@ -160,7 +160,7 @@ async fn a_roll_back_and_an_end_are_followed() {
     app.predictor.refresh().await.unwrap();
     assert_eq!(serving_version(&app).await, "2");
     let decision = moola_core::registry::Decision { actor: "t".into(), reason: "t".into(), correlation_id: None };
-    app.registry.rollback(MODEL, &decision).await.unwrap();
+    app.registry.rollback(MODEL, None, &decision).await.unwrap();
     app.predictor.refresh().await.unwrap();
     assert_eq!(serving_version(&app).await, "1");
     app.registry.transition(MODEL, 1, moola_core::registry::Stage::Archived, &decision).await.unwrap();

@@ -4,7 +4,8 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use moola_api::control::{
-    DecisionRequest, DeployRequest, LineageView, ModelView, RegisterRequest, UploadManifest, VersionView,
+    DecisionRequest, DeployRequest, LineageView, ModelView, RegisterRequest, RollbackRequest, UploadManifest,
+    VersionView,
 };
 use moola_core::gates::GateReport;
 use moola_core::registry::Version;
@@ -82,7 +83,10 @@ pub(super) async fn run(global: &Global, client: &Client, command: ModelsCommand
             show(global, client, call, print_moved).await
         }
         ModelsCommand::Rollback { model, reason } => {
-            let call = Call::post(&["models", &model, "rollback"]).json(&DecisionRequest { reason })?;
+            // Named, so that this goes one step back however often it is sent.
+            let view: ModelView = client.call(Call::get(&["models", &model])).await?;
+            let request = RollbackRequest { version: view.production_version, reason };
+            let call = Call::post(&["models", &model, "rollback"]).json(&request)?;
             show(global, client, call, |Rollback { production }: Rollback| {
                 line(format!("{}/{} serves again", production.model, production.version))
             })

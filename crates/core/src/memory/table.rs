@@ -24,6 +24,16 @@ impl MemoryTable {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Everything in it, for tests that compare states.
+    #[must_use]
+    pub fn items(&self) -> Vec<Item> {
+        let items = lock(&self.items);
+        let of_partition = |(partition, sorts): (&String, &BTreeMap<String, (u64, Value)>)| {
+            sorts.iter().map(|(sort, found)| item(partition, sort, found)).collect::<Vec<_>>()
+        };
+        items.iter().flat_map(of_partition).collect()
+    }
 }
 
 fn item(partition: &str, sort: &str, (revision, value): &(u64, Value)) -> Item {

@@ -22,7 +22,7 @@ use serde_json::json;
 pub use package::{VerifiedPackage, load_package};
 pub use stage::{Decision, Move, Stage};
 
-use crate::commit::{put, sha256_hex, to_json_bytes, unchanged};
+use crate::commit::{from_json_bytes, put, sha256_hex, to_json_bytes, unchanged};
 use crate::contract::{
     FORMAT_VERSION, FileDigest, InputSpec, Lineage, ModelManifest, OutputSpec, PackageSignature, Task, TrainingSpec,
     paths,
@@ -184,19 +184,20 @@ impl Registry {
         if let Some(version) = self.find_version(&new.model, number).await? {
             return Ok(version);
         }
-        let now_ms = self.ports.clock.now_ms();
         let mut files = new.files;
         if let Some(evaluation) = &new.evaluation {
             files.insert(EVALUATION.into(), to_json_bytes(evaluation)?);
         }
         files.insert(paths::LINEAGE.into(), to_json_bytes(&new.lineage)?);
         let mut digests = BTreeMap::new();
-        for (name, bytes) in &files {
+        for (name, bytes) in &mut files {
+            *bytes = self.keep(&paths::model(&new.model, number, name), bytes.clone()).await?;
             let digest = FileDigest { size_bytes: bytes.len() as u64, sha256: sha256_hex(bytes) };
             digests.insert(name.clone(), digest);
-            let key = paths::model(&new.model, number, name);
-            self.ports.blobs.put(&key, bytes.clone(), PutMode::Overwrite).await?;
         }
+        let evaluation: Option<TrainingSpec> =
+            files.get(EVALUATION).map(|bytes| from_json_bytes(EVALUATION, bytes)).transpose()?;
+        let lineage = from_json_bytes(paths::LINEAGE, &files[paths::LINEAGE])?;
         let history_bars = new.feature_set.as_ref().map_or(0, moola_market::features::FeatureSet::history_bars);
         let manifest = ModelManifest {
             format_version: FORMAT_VERSION,
@@ -208,23 +209,22 @@ impl Registry {
             classes: new.classes,
             window_bars: new.window_bars,
             history_bars: history_bars.max(new.window_bars),
-            label: new.evaluation.as_ref().map(|evaluation| evaluation.label.clone()),
+            label: evaluation.map(|evaluation| evaluation.label),
             feature_set: new.feature_set,
             engine: new.engine,
             files: digests,
-            lineage: new.lineage.clone(),
-            created_ms: now_ms,
+            lineage,
+            created_ms: self.ports.clock.now_ms(),
         };
-        let manifest = to_json_bytes(&manifest)?;
-        let manifest_sha256 = sha256_hex(&manifest);
-        let signature = self.ports.signer.sign(&manifest).await?;
+        let manifest_key = paths::model(&new.model, number, paths::MANIFEST);
+        let bytes = self.keep(&manifest_key, to_json_bytes(&manifest)?).await?;
+        let manifest: ModelManifest = from_json_bytes(&manifest_key, &bytes)?;
+        let manifest_sha256 = sha256_hex(&bytes);
+        let signature = self.ports.signer.sign(&bytes).await?;
         let signature = PackageSignature { manifest_sha256: manifest_sha256.clone(), signature };
-        let put = |file: &str, bytes| {
-            let key = paths::model(&new.model, number, file);
-            async move { self.ports.blobs.put(&key, bytes, PutMode::Overwrite).await }
-        };
-        put(paths::SIGNATURE, to_json_bytes(&signature)?).await?;
-        put(paths::MANIFEST, manifest).await?;
+        let signature_key = paths::model(&new.model, number, paths::SIGNATURE);
+        // Every signature of these bytes is as good as another.
+        self.ports.blobs.put(&signature_key, to_json_bytes(&signature)?, PutMode::Overwrite).await?;
         let version = Version {
             model: new.model,
             version: number,
@@ -233,14 +233,24 @@ impl Registry {
             tags: BTreeMap::new(),
             manifest_sha256,
             gates: None,
-            lineage: new.lineage,
+            lineage: manifest.lineage,
             metrics: new.metrics,
             correlation_id: new.correlation_id,
             auto_promote: new.auto_promote,
-            created_ms: now_ms,
-            updated_ms: now_ms,
+            created_ms: manifest.created_ms,
+            updated_ms: manifest.created_ms,
         };
         self.publish_version(version).await
+    }
+
+    /// Writes a file of a package, unless an earlier or a concurrent attempt to register it did; returns what is there. So
+    /// all attempts end with the same package, and none changes one that is visible already.
+    async fn keep(&self, key: &str, bytes: Bytes) -> Result<Bytes> {
+        match self.ports.blobs.put(key, bytes.clone(), PutMode::Create).await {
+            Ok(()) => Ok(bytes),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => self.ports.blobs.get(key).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a version visible, or returns it where another call was faster.

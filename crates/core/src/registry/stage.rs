@@ -134,14 +134,18 @@ impl Registry {
     }
 
     /// Takes the version in production back to Staging and puts the one that served before it in its place, in one
-    /// transaction. Returns the version that serves now.
+    /// transaction. Returns the version that serves now. Where `from` names the version to take back and that was done
+    /// already, nothing more happens: a caller that never got the answer can ask again.
     ///
     /// # Errors
-    /// `Conflict` where nothing is in production, nothing served before it or what did cannot serve again, or a race is
-    /// lost; `NotFound`.
-    pub async fn rollback(&self, model: &str, decision: &Decision) -> Result<Version> {
+    /// `Conflict` where nothing is in production or another version than `from`, nothing served before it or what did
+    /// cannot serve again, or a race is lost; `NotFound`.
+    pub async fn rollback(&self, model: &str, from: Option<u32>, decision: &Decision) -> Result<Version> {
         self.model(model).await?;
         let serving = self.route(model).await?.and_then(|(route, _)| route.version);
+        if let Some(from) = from.filter(|from| serving != Some(*from)) {
+            return self.rolled_back(model, from, serving).await;
+        }
         let Some(serving) = serving else {
             return Err(Error::conflict(format!("model `{model}` has no version in production")));
         };
@@ -151,6 +155,25 @@ impl Registry {
             self.change(model, serving, Stage::Staging).await?,
         ];
         self.apply(model, changes, decision).await
+    }
+
+    /// The version that serves since `from` was rolled back.
+    async fn rolled_back(&self, model: &str, from: u32, serving: Option<u32>) -> Result<Version> {
+        let moves = self.history(model, usize::MAX).await?;
+        let left = moves.iter().find(|entry| entry.version == from);
+        let entered = moves.iter().find(|entry| entry.to == Stage::Production);
+        match (left, entered, serving) {
+            (Some(left), Some(entered), Some(serving))
+                if left.from == Stage::Production
+                    && left.to == Stage::Staging
+                    && entered.replaced == Some(from)
+                    && entered.version == serving =>
+            {
+                self.version(model, serving).await
+            }
+            _ => Err(Error::conflict(format!("version {from} of model `{model}` is not in production"))
+                .with_hint(format!("`moola models show {model}` shows what is"))),
+        }
     }
 
     /// The version that served before `serving`.

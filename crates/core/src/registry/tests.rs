@@ -167,12 +167,19 @@ async fn rollback_goes_back_step_by_step() {
     for number in 1..=3 {
         promote(&registry, number).await.unwrap();
     }
-    assert_eq!(registry.rollback("m", &decision()).await.unwrap().version, 2);
+    assert_eq!(registry.rollback("m", None, &decision()).await.unwrap().version, 2);
     assert_eq!(registry.version("m", 3).await.unwrap().stage, Stage::Staging);
-    assert_eq!(registry.rollback("m", &decision()).await.unwrap().version, 1);
+    assert_eq!(registry.rollback("m", None, &decision()).await.unwrap().version, 1);
     // Nothing served before version 1: what serves goes on serving.
-    let error = registry.rollback("m", &decision()).await.unwrap_err();
+    let error = registry.rollback("m", None, &decision()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(serving(&registry).await, Some(1));
+    // Asked again because the answer was lost: done already. Asked about what does not serve: refused.
+    assert_eq!(registry.rollback("m", Some(2), &decision()).await.unwrap().version, 1);
+    for other in [3, 9] {
+        let error = registry.rollback("m", Some(other), &decision()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
     assert_eq!(serving(&registry).await, Some(1));
     // What was rolled back can serve again.
     promote(&registry, 3).await.unwrap();
@@ -277,7 +284,7 @@ proptest! {
                         }
                     }
                     Step::RollBack => {
-                        let _ = registry.rollback("m", &decision()).await;
+                        let _ = registry.rollback("m", None, &decision()).await;
                     }
                 }
                 let versions = registry.versions("m").await.unwrap();

@@ -4,6 +4,7 @@
 
 mod blobs;
 mod events;
+mod faults;
 mod jobs;
 mod schedules;
 mod signer;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 
 pub use blobs::blobs;
 pub use events::{EventsUnderTest, events};
+pub use faults::{Fault, Faults};
 pub use jobs::{JOB_SCRIPT, JobsUnderTest, job_script, jobs};
 pub use schedules::{SchedulesUnderTest, schedules, schedules_fire};
 pub use signer::signer;

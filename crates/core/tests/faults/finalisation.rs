@@ -1,0 +1,72 @@
+//! From the end of a job to a version in production.
+
+use crate::invariants;
+use crate::platform::{Order, Platform, at_every_call, insist, request};
+
+const ORDERS: [Order; 4] = [Order::InOrder, Order::Twice, Order::Reversed, Order::Shuffled(7)];
+
+/// A run ends while version 1 serves: its version replaces it, whatever fails in between.
+#[tokio::test]
+async fn a_run_becomes_one_version_in_production_whatever_fails() {
+    let num_points = at_every_call(async |call, fault| {
+        let order = ORDERS[call % ORDERS.len()];
+        let mut platform = Platform::with_versions(1).await;
+        let run = platform.app.training.start(request()).await.unwrap();
+        platform.finish(&run).await;
+        platform.faults.plan(call, fault);
+        platform.deliver(order).await;
+        let has_hit = platform.recover().await;
+        platform.deliver(order).await;
+        let context = format!("{fault:?} at {call}, {order:?}");
+        invariants::check(&platform, &context).await;
+        assert_eq!(platform.serving().await, Some(2), "{context} {:#?}", platform.faults.calls());
+        // What was delivered comes once more, as it may.
+        let state = platform.state().await;
+        platform.echo(order).await;
+        invariants::check(&platform, &format!("{context}, then everything again")).await;
+        assert_eq!(platform.state().await, state, "{context}");
+        has_hit
+    })
+    .await;
+    println!("finalisation: {num_points} fault points");
+    assert!(num_points >= 60, "{num_points}");
+}
+
+/// The same where any call fails by chance, again and again.
+#[tokio::test]
+async fn a_run_becomes_one_version_in_production_though_calls_fail_by_chance() {
+    for seed in 0..40 {
+        let mut platform = Platform::with_versions(1).await;
+        let run = platform.app.training.start(request()).await.unwrap();
+        platform.finish(&run).await;
+        platform.faults.plan(usize::MAX, moola_core::testkit::Fault::Before);
+        platform.faults.at_random(seed, 0.1);
+        platform.deliver(Order::Shuffled(seed)).await;
+        platform.recover().await;
+        platform.deliver(Order::InOrder).await;
+        invariants::check(&platform, &format!("seed {seed}")).await;
+        assert_eq!(platform.serving().await, Some(2), "seed {seed}");
+    }
+}
+
+/// The same event is handled by several functions at once.
+#[tokio::test]
+async fn a_run_becomes_one_version_though_several_functions_are_told_at_once() {
+    use moola_core::ports::EventHandler as _;
+    for seed in 0..40 {
+        let mut platform = Platform::with_versions(1).await;
+        let run = platform.app.training.start(request()).await.unwrap();
+        platform.finish(&run).await;
+        platform.faults.interleave(seed);
+        let app = platform.app.clone();
+        let events = platform.memory.events.published();
+        let last = events.last().unwrap();
+        let told = (0..3).map(|_| insist(|| app.handle(last)));
+        for outcome in futures::future::join_all(told).await {
+            outcome.unwrap();
+        }
+        platform.deliver(Order::Twice).await;
+        invariants::check(&platform, &format!("seed {seed}")).await;
+        assert_eq!(platform.serving().await, Some(2), "seed {seed}");
+    }
+}

@@ -1,0 +1,10 @@
+//! What is left after calls of the ports failed, answers were lost, the process died, or events came twice and out of order.
+#![cfg(all(feature = "parquet", feature = "testkit"))]
+
+mod decisions;
+mod finalisation;
+mod imports;
+mod invariants;
+mod platform;
+mod redelivery;
+mod retrain;
