@@ -5,25 +5,25 @@ locals {
   alerts = {
     drift = {
       pattern = { "detail-type" = ["Drift Detected"] }
-      text    = "Drift: the predictions or features of <model>/<version> are not distributed as in training any more. Event <id>."
+      text    = "Drift: the predictions or features of <model>/<version> are not distributed as in training any more. Correlation id <chain>."
     }
     failed-run = {
       pattern = { "detail-type" = ["Run Ended"], detail = { status = ["failed"] } }
-      text    = "Failed: the training run <run> of <model> ended with status <status>. Reason: <reason>. Event <id>."
+      text    = "Failed: the training run <run> of <model> ended with status <status>. Reason: <reason>. Correlation id <chain>."
     }
     failed-gates = {
       pattern = { "detail-type" = ["Gates Judged"], detail = { passed = [false] } }
-      text    = "Gates: <model>/<version> did not pass and will not be promoted. Its gate report says what failed and by how much. Event <id>."
+      text    = "Gates: <model>/<version> did not pass and will not be promoted. Its gate report says what failed and by how much. Correlation id <chain>."
     }
     promotion = {
       pattern = { "detail-type" = ["Stage Changed"], detail = { to = ["Production"] } }
-      text    = "Promoted: <model>/<version> is in production now, decided by <actor>. Reason: <reason>. Event <id>."
+      text    = "Promoted: <model>/<version> is in production now, decided by <actor>. Reason: <reason>. Correlation id <chain>."
     }
   }
 
   paths = {
     actor   = "$.detail.actor"
-    id      = "$.detail.moola.id"
+    chain   = "$.detail.moola.correlation_id"
     model   = "$.detail.model"
     reason  = "$.detail.reason"
     run     = "$.detail.run_id"
@@ -39,19 +39,31 @@ resource "aws_sns_topic" "this" {
 
 data "aws_iam_policy_document" "topic" {
   statement {
-    sid       = "Publishers"
+    sid       = "AlarmsAndBudget"
     actions   = ["sns:Publish"]
     resources = [aws_sns_topic.this.arn]
 
     principals {
       type        = "Service"
-      identifiers = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com"]
+      identifiers = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"]
     }
 
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
       values   = [var.account_id]
+    }
+  }
+
+  # Without a condition, as EventBridge's guide has it: rules publish to topics with none.
+  statement {
+    sid       = "Rules"
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.this.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
     }
   }
 }

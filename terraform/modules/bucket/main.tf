@@ -100,11 +100,12 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       status = "Enabled"
 
       filter {
-        prefix = rule.value.prefix
+        prefix = rule.value.prefix == "" ? null : rule.value.prefix
       }
 
       dynamic "transition" {
-        for_each = rule.value.infrequent_days == null ? [] : [rule.value.infrequent_days]
+        # Objects that expire before that stay where they are.
+        for_each = [for days in [rule.value.infrequent_days] : days if days != null && try(rule.value.expire_days > days, true)]
 
         content {
           days          = transition.value

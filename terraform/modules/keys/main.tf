@@ -18,6 +18,8 @@ data "aws_iam_policy_document" "account" {
 }
 
 data "aws_iam_policy_document" "data" {
+  #checkov:skip=CKV_AWS_111:the services that encrypt by themselves; in a key policy * is the key itself
+  #checkov:skip=CKV_AWS_356:in a key policy * is the key itself
   source_policy_documents = [data.aws_iam_policy_document.account.json]
 
   statement {
@@ -44,13 +46,25 @@ data "aws_iam_policy_document" "data" {
 
     principals {
       type        = "Service"
-      identifiers = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com", "events.amazonaws.com"]
+      identifiers = ["budgets.amazonaws.com", "cloudwatch.amazonaws.com"]
     }
 
     condition {
       test     = "StringEquals"
       variable = "aws:SourceAccount"
       values   = [var.account_id]
+    }
+  }
+
+  # EventBridge does not tell KMS the account; with a condition every alert would be lost without a word.
+  statement {
+    sid       = "AlertRules"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
     }
   }
 }

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Checks terraform/: format, checkov, and where the AWS provider can be had validate and plan; with AWS_ENDPOINT_URL (an
+# emulator) also apply, an empty second plan, a request through the API, and destroy. What cannot run is said.
+#
+# Needs terraform. checkov: CHECKOV, the environment that this script's requirements.txt was installed into
+# ($HOME/.cache/moola/checkov), or PATH. Bootstraps: ARTIFACTS_DIR (default target/lambda); without them stand-ins are used,
+# which can be planned but answer nothing.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+skipped() { echo "SKIPPED: $*"; }
+
+echo "== terraform fmt"
+terraform fmt -check -recursive -diff terraform
+
+echo "== checkov"
+checkov="${CHECKOV:-$HOME/.cache/moola/checkov/bin/checkov}"
+[ -x "$checkov" ] || checkov="$(command -v checkov || true)"
+if [ -n "$checkov" ]; then
+  "$checkov" --directory terraform --framework terraform --compact --quiet --skip-download 2>/dev/null
+else
+  skipped "checkov is not installed (pip install -r tests/terraform/requirements.txt)"
+fi
+
+# Everything below works on a copy: no state and no lock file is left behind.
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+cp -r terraform infra "$work"
+tf() { terraform -chdir="$work/terraform" "$@"; }
+
+echo "== the AWS provider"
+if ! tf init -backend=false -input=false -no-color >"$work/init.log" 2>&1; then
+  skipped "validate, plan and apply: the AWS provider cannot be had here ($(grep -m1 -o 'Error: .*' "$work/init.log"))"
+  exit 0
+fi
+tf validate -no-color
+
+artifacts="$(realpath -m "${ARTIFACTS_DIR:-${CARGO_TARGET_DIR:-target}/lambda}")"
+is_real=true
+for name in predict registry training compile drift react; do
+  if [ ! -f "$artifacts/$name/bootstrap.zip" ]; then
+    is_real=false
+  fi
+done
+if ! $is_real; then
+  artifacts="$work/artifacts"
+  for name in predict registry training compile drift react; do
+    mkdir -p "$artifacts/$name"
+    printf 'PK\005\006%018d' 0 | tr 0 '\000' >"$artifacts/$name/bootstrap.zip"
+  done
+fi
+
+if [ -z "${AWS_ENDPOINT_URL:-}" ]; then
+  skipped "plan and apply: AWS_ENDPOINT_URL names no emulator"
+  exit 0
+fi
+variables=(
+  -input=false -no-color
+  -var "endpoint_url=$AWS_ENDPOINT_URL"
+  -var "artifacts_dir=$artifacts"
+  -var authorization=NONE
+  -var protect_data=false
+)
+[ "$(uname -m)" = x86_64 ] && variables+=(-var architecture=x86_64)
+echo "== plan"
+tf plan "${variables[@]}" >"$work/plan.log" || { cat "$work/plan.log"; exit 1; }
+grep '^Plan:' "$work/plan.log"
+echo "== apply"
+tf apply -auto-approve "${variables[@]}" >"$work/apply.log" || { cat "$work/apply.log"; exit 1; }
+grep '^Apply' "$work/apply.log"
+echo "== a second plan is empty"
+tf plan -detailed-exitcode "${variables[@]}" >"$work/second.log" || { cat "$work/second.log"; exit 1; }
+grep '^No changes' "$work/second.log"
+if $is_real; then
+  echo "== a request"
+  curl --fail --silent --show-error --max-time 60 "$(tf output -raw api_url)/api/v2/models"
+  echo
+else
+  skipped "the request: there are no bootstraps in ${ARTIFACTS_DIR:-target/lambda}"
+fi
+echo "== destroy"
+tf destroy -auto-approve "${variables[@]}" | grep '^Destroy'
