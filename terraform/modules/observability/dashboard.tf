@@ -33,6 +33,17 @@ locals {
       stat    = "Maximum"
       metrics = [for function in values(var.functions) : ["AWS/Lambda", "ConcurrentExecutions", "FunctionName", function]]
     },
+    # The namespace in which the functions themselves count; it is one per account and region.
+    {
+      title   = "Cold starts"
+      stat    = "Sum"
+      metrics = [for name in keys(var.functions) : ["moola", "ColdStarts", "function", name]]
+    },
+    {
+      title   = "Events that failed"
+      stat    = "Sum"
+      metrics = [for name in keys(var.dead_letter_queues) : ["moola", "EventsFailed", "function", name]]
+    },
     {
       title   = "Dead letters"
       stat    = "Maximum"
