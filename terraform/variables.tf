@@ -246,6 +246,11 @@ variable "trainer" {
   }
 
   validation {
+    condition     = var.trainer.cpu_max_vcpus + var.trainer.gpu_max_vcpus > 0
+    error_message = "trainer.cpu_max_vcpus or trainer.gpu_max_vcpus must be above 0."
+  }
+
+  validation {
     condition     = var.trainer.timeout_secs >= 60
     error_message = "trainer.timeout_secs must be at least 60, which is the least that AWS Batch takes."
   }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks terraform/: format, checkov, and where the AWS provider can be had validate and plan; with AWS_ENDPOINT_URL (an
-# emulator) also apply, an empty second plan, a request through the API, and destroy. What cannot run is said.
+# Checks terraform/: format, checkov, and where the AWS provider can be had validate and the tests of terraform/tests; with
+# AWS_ENDPOINT_URL (an emulator) also plan, apply, an empty second plan, a request through the API, and destroy. What cannot run is said.
 #
 # Needs terraform. checkov: CHECKOV, the environment that this script's requirements.txt was installed into
 # ($HOME/.cache/moola/checkov), or PATH. Bootstraps: ARTIFACTS_DIR (default target/lambda); without them stand-ins are used,
@@ -49,6 +49,9 @@ if ! $is_real; then
     printf 'PK\005\006%018d' 0 | tr 0 '\000' >"$artifacts/$name/bootstrap.zip"
   done
 fi
+
+echo "== terraform test"
+tf test -no-color -var "artifacts_dir=$artifacts"
 
 if [ -z "${AWS_ENDPOINT_URL:-}" ]; then
   skipped "plan and apply: AWS_ENDPOINT_URL names no emulator"

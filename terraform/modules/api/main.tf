@@ -1,5 +1,17 @@
 # The HTTP API: one integration per function, one route per method and path.
 
+locals {
+  # With CORS a route of ANY would take the browsers' preflight requests too, and ask them who they are; without one, API
+  # Gateway answers them.
+  methods = ["DELETE", "GET", "PATCH", "POST", "PUT"]
+  split = merge([
+    for route, name in var.routes : {
+      for method in startswith(route, "ANY ") ? local.methods : [split(" ", route)[0]] : "${method} ${split(" ", route)[1]}" => name
+    }
+  ]...)
+  routes = length(var.cors_origins) > 0 ? local.split : var.routes
+}
+
 resource "aws_apigatewayv2_api" "this" {
   name          = var.prefix
   description   = "The API of ${var.prefix}."
@@ -10,7 +22,7 @@ resource "aws_apigatewayv2_api" "this" {
 
     content {
       allow_origins  = cors_configuration.value
-      allow_methods  = ["DELETE", "GET", "PATCH", "POST", "PUT"]
+      allow_methods  = local.methods
       allow_headers  = ["authorization", "content-type", "x-request-id"]
       expose_headers = ["retry-after", "server-timing", "x-request-id"]
       max_age        = 600
@@ -49,7 +61,7 @@ resource "aws_apigatewayv2_integration" "this" {
 }
 
 resource "aws_apigatewayv2_route" "this" {
-  for_each = var.routes
+  for_each = local.routes
 
   api_id             = aws_apigatewayv2_api.this.id
   route_key          = each.key

@@ -1,0 +1,154 @@
+# Plans with a mocked provider: what the configuration decides by itself. tests/terraform/check.sh runs it.
+
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+
+  mock_data "aws_availability_zones" {
+    defaults = { names = ["us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"] }
+  }
+}
+
+variables {
+  prefix = "moola"
+}
+
+run "defaults" {
+  command = plan
+
+  assert {
+    condition     = keys(output.job_queue_arns) == ["cpu", "gpu"]
+    error_message = "there is a queue for each kind of instance"
+  }
+
+  assert {
+    condition     = output.function_names == { for name in ["predict", "registry", "training", "compile", "drift", "react"] : name => "moola-${name}" }
+    error_message = "there are six functions"
+  }
+}
+
+run "no_gpu" {
+  command = plan
+
+  variables {
+    trainer = { gpu_max_vcpus = 0 }
+  }
+
+  assert {
+    condition     = keys(output.job_queue_arns) == ["cpu"]
+    error_message = "a kind without vCPUs has no queue"
+  }
+}
+
+run "schedules_hold_words_that_the_scheduler_replaces" {
+  command = plan
+
+  module {
+    source = "./modules/events"
+  }
+
+  variables {
+    archive_retention_days = 90
+    job_queue_arns         = ["arn:aws:batch:us-east-1:123456789012:job-queue/moola-cpu"]
+    drift_schedule         = null
+    timeout_secs           = { training = 120, compile = 300, drift = 300, react = 60 }
+  }
+
+  assert {
+    condition     = keys(aws_scheduler_schedule.this) == ["maintenance"]
+    error_message = "without drift_schedule there is no check of drift"
+  }
+
+  assert {
+    condition     = jsondecode(aws_scheduler_schedule.this["maintenance"].target[0].input).moola.id == "maintenance@<aws.scheduler.scheduled-time>"
+    error_message = "the firing's id is made of the time that was due"
+  }
+
+  assert {
+    condition     = strcontains(aws_scheduler_schedule.this["maintenance"].target[0].input, "<aws.scheduler.scheduled-time>")
+    error_message = "< is written as it stands, not as \\u003c"
+  }
+
+  assert {
+    condition     = aws_sqs_queue.this["compile"].visibility_timeout_seconds == 1800
+    error_message = "a queue hides a message for six times the function's timeout"
+  }
+}
+
+run "cors_leaves_preflight_to_api_gateway" {
+  command = plan
+
+  module {
+    source = "./modules/api"
+  }
+
+  variables {
+    region             = "us-east-1"
+    account_id         = "123456789012"
+    partition          = "aws"
+    functions          = { registry = { name = "moola-registry", invoke_arn = "arn:aws:lambda:us-east-1:123456789012:function:moola-registry" } }
+    routes             = { "ANY /a/{proxy+}" = "registry", "GET /a" = "registry" }
+    authorization      = "AWS_IAM"
+    cors_origins       = ["https://console.example.com"]
+    throttle           = { rate = 1, burst = 1 }
+    log_retention_days = 90
+    kms_key_arn        = "arn:aws:kms:us-east-1:123456789012:key/k"
+  }
+
+  assert {
+    condition     = length(aws_apigatewayv2_route.this) == 6 && !anytrue([for key in keys(aws_apigatewayv2_route.this) : startswith(key, "ANY ")])
+    error_message = "ANY is split into methods"
+  }
+}
+
+run "alerts_hold_their_placeholders" {
+  command = plan
+
+  module {
+    source = "./modules/alerts"
+  }
+
+  variables {
+    account_id  = "123456789012"
+    bus_name    = "moola"
+    kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/k"
+    emails      = []
+  }
+
+  assert {
+    condition = alltrue([
+      for target in aws_cloudwatch_event_target.this :
+      sort(distinct(flatten(regexall("<([a-z]+)>", target.input_transformer[0].input_template)))) == sort(keys(target.input_transformer[0].input_paths))
+    ])
+    error_message = "every placeholder of a sentence has its path, and every path its placeholder"
+  }
+}
+
+run "refuses_what_does_not_fit" {
+  command = plan
+
+  variables {
+    prefix         = "Moola_"
+    architecture   = "riscv"
+    authorization  = "MAYBE"
+    drift_schedule = "hourly"
+    domain         = { name = "moola.example.com" }
+    retention_days = { logs = 42 }
+    trainer        = { cpu_max_vcpus = 0, gpu_max_vcpus = 0 }
+  }
+
+  expect_failures = [
+    var.prefix,
+    var.architecture,
+    var.authorization,
+    var.drift_schedule,
+    var.domain,
+    var.retention_days,
+    var.trainer,
+  ]
+}
