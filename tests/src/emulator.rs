@@ -149,7 +149,7 @@ fn installed() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let found = dir.into_iter().chain(env::split_paths(&path)).map(|dir| dir.join("ministack")).find(|it| it.is_file());
     if found.is_none() {
-        let message = "the AWS emulator is not installed (pip install ministack==1.5.33)";
+        let message = "the AWS emulator is not installed (pip install ministack==1.5.33 cryptography)";
         assert!(env::var_os("MOOLA_REQUIRE_EMULATOR").is_none(), "{message}, but MOOLA_REQUIRE_EMULATOR is set");
         eprintln!("SKIPPED: {message}");
     }

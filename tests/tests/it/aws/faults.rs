@@ -12,7 +12,7 @@ use moola_aws::{DynamoTable, S3Blobs};
 use moola_core::ErrorKind::{AlreadyExists, Conflict, NotFound, Unavailable};
 use moola_core::ports::{Blobs, Condition, Key, PutMode, Query, Table, Write};
 use moola_core::testkit;
-use moola_tests::emulator::{self, Emulator};
+use moola_tests::emulator::Emulator;
 use moola_tests::proxy::{Fault, Proxy};
 use serde_json::json;
 
@@ -23,9 +23,14 @@ fn patient() -> RetryConfig {
     RetryConfig::standard().with_max_attempts(10).with_initial_backoff(Duration::from_millis(5))
 }
 
+/// What asks the emulator itself. Each test has a region of its own: the SDK has one budget for retries in each.
+async fn in_region(emulator: &Emulator, region: &'static str) -> SdkConfig {
+    emulator.sdk_config().await.to_builder().region(Region::from_static(region)).build()
+}
+
 /// What asks through the proxy.
-async fn through(proxy: &Proxy, retry: RetryConfig) -> SdkConfig {
-    emulator::sdk_config(&proxy.endpoint()).await.to_builder().retry_config(retry).build()
+fn through(proxy: &Proxy, direct: &SdkConfig, retry: RetryConfig) -> SdkConfig {
+    direct.to_builder().endpoint_url(proxy.endpoint()).retry_config(retry).build()
 }
 
 /// Checks that every fault happened: what did not happen proves nothing.
@@ -39,9 +44,9 @@ fn met_all(proxy: &Proxy) {
 #[tokio::test(flavor = "multi_thread")]
 async fn blobs_keep_the_promises_over_a_bad_network() {
     let Some(emulator) = Emulator::shared() else { return };
-    let direct = emulator.sdk_config().await;
+    let direct = in_region(emulator, "us-east-2").await;
     let proxy = Proxy::start(emulator.address(), &Fault::PASSING, 0.1, 1).await;
-    let config = through(&proxy, patient()).await;
+    let config = through(&proxy, &direct, patient());
     testkit::blobs(async || Arc::new(S3Blobs::new(&config, storage::bucket(&direct).await))).await;
     met_all(&proxy);
 }
@@ -49,9 +54,9 @@ async fn blobs_keep_the_promises_over_a_bad_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_keeps_the_promises_over_a_bad_network() {
     let Some(emulator) = Emulator::shared() else { return };
-    let direct = emulator.sdk_config().await;
+    let direct = in_region(emulator, "us-west-1").await;
     let proxy = Proxy::start(emulator.address(), &Fault::PASSING, 0.1, 2).await;
-    let config = through(&proxy, patient()).await;
+    let config = through(&proxy, &direct, patient());
     testkit::table(async || Arc::new(DynamoTable::new(&config, storage::table(&direct).await))).await;
     met_all(&proxy);
 }
@@ -59,9 +64,9 @@ async fn the_table_keeps_the_promises_over_a_bad_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_blobs_arrive_over_a_bad_network() {
     let Some(emulator) = Emulator::shared() else { return };
-    let direct = emulator.sdk_config().await;
+    let direct = in_region(emulator, "us-west-2").await;
     let proxy = Proxy::start(emulator.address(), &Fault::PASSING, 0.3, 3).await;
-    let blobs = S3Blobs::new(&through(&proxy, patient()).await, storage::bucket(&direct).await);
+    let blobs = S3Blobs::new(&through(&proxy, &direct, patient()), storage::bucket(&direct).await);
     for (number, mode) in [(0, PutMode::Create), (1, PutMode::Overwrite), (2, PutMode::Overwrite)] {
         let data = storage::large(20 << 20, number);
         blobs.put("large", data.clone(), mode).await.unwrap();
@@ -78,10 +83,10 @@ fn impatient() -> RetryConfig {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_creator_wins_and_is_never_told_that_another_did() {
     let Some(emulator) = Emulator::shared() else { return };
-    let direct = emulator.sdk_config().await;
+    let direct = in_region(emulator, "eu-west-1").await;
     let faults = [Fault::LoseAnswer, Fault::LoseRequest, Fault::InternalError];
     let proxy = Proxy::start(emulator.address(), &faults, 0.4, 4).await;
-    let blobs = Arc::new(S3Blobs::new(&through(&proxy, impatient()).await, storage::bucket(&direct).await));
+    let blobs = Arc::new(S3Blobs::new(&through(&proxy, &direct, impatient()), storage::bucket(&direct).await));
     let (mut num_told, mut num_unknown) = (0, 0);
     for round in 0..20 {
         let key = format!("race/{round}");
@@ -123,10 +128,10 @@ async fn one_creator_wins_and_is_never_told_that_another_did() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_counter_counts_what_was_acknowledged() {
     let Some(emulator) = Emulator::shared() else { return };
-    let direct = emulator.sdk_config().await;
+    let direct = in_region(emulator, "eu-west-2").await;
     let proxy = Proxy::start(emulator.address(), &Fault::PASSING, 0.3, 5).await;
     let name = storage::table(&direct).await;
-    let table = Arc::new(DynamoTable::new(&through(&proxy, impatient()).await, &name));
+    let table = Arc::new(DynamoTable::new(&through(&proxy, &direct, impatient()), &name));
     let key = Key::new("counters", "one");
     let tasks: Vec<_> = (0..6_usize)
         .map(|task| {
@@ -183,8 +188,7 @@ async fn count(table: Arc<impl Table>, key: Key, task: usize) -> (u64, u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_for_good_ends_as_unavailable() {
     let Some(emulator) = Emulator::shared() else { return };
-    // The SDK has one budget for retries in each region: that of the other tests must not be used up.
-    let direct = emulator.sdk_config().await.to_builder().region(Region::from_static("eu-west-1")).build();
+    let direct = in_region(emulator, "eu-west-3").await;
     for fault in Fault::PASSING.into_iter().chain([Fault::Hang]).filter(|fault| *fault != Fault::Delay) {
         let proxy = Proxy::start(emulator.address(), &[fault], 1.0, 6).await;
         let limits = TimeoutConfig::builder().read_timeout(Duration::from_millis(200)).build();

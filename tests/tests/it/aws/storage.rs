@@ -8,6 +8,8 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType::S as Text,
 };
 use aws_sdk_kms::types::{KeySpec, KeyUsageType};
+use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use bytes::Bytes;
 use moola_aws::{DynamoTable, KmsSigner, S3Blobs, TrustedKeys};
 use moola_core::ErrorKind;
@@ -18,8 +20,16 @@ use moola_tests::emulator::{Emulator, unique_name};
 /// Makes a bucket.
 pub(super) async fn bucket(config: &SdkConfig) -> String {
     let name = unique_name("bucket");
-    let config = aws_sdk_s3::config::Builder::from(config).force_path_style(true).build();
-    aws_sdk_s3::Client::from_conf(config).create_bucket().bucket(&name).send().await.unwrap();
+    let mut create = aws_sdk_s3::Client::from_conf(Builder::from(config).force_path_style(true).build())
+        .create_bucket()
+        .bucket(&name);
+    // S3's oldest region is never named.
+    if let Some(region) = config.region().filter(|region| region.as_ref() != "us-east-1") {
+        let location = BucketLocationConstraint::from(region.as_ref());
+        let place = CreateBucketConfiguration::builder().location_constraint(location).build();
+        create = create.create_bucket_configuration(place);
+    }
+    create.send().await.unwrap();
     name
 }
 
@@ -113,7 +123,8 @@ async fn large_blobs_are_written_in_parts_and_appear_as_a_whole() {
             }
             Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
         }
-        assert_eq!(blobs.list("", None, 10).await.unwrap().blobs, []);
+        let listed = blobs.list("", None, 10).await.unwrap().blobs;
+        assert!(listed.iter().all(|blob| blob.size_bytes == data.len() as u64), "{listed:?}");
         num_missing += 1;
     }
     writing.await.unwrap().unwrap();
