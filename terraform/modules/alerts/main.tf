@@ -1,7 +1,8 @@
 # What people are told: rules on the bus write a sentence to a topic. No code is involved.
 
 locals {
-  # In input_template <name> stands for the value of that name in input_paths; every path is part of the event.
+  # In input_template <name> stands for the value of that name in input_paths; every path is part of the event. No free
+  # text: a quote in it could end the sentence.
   alerts = {
     drift = {
       pattern = { "detail-type" = ["Drift Detected"] }
@@ -9,7 +10,7 @@ locals {
     }
     failed-run = {
       pattern = { "detail-type" = ["Run Ended"], detail = { status = ["failed"] } }
-      text    = "Failed: the training run <run> of <model> ended with status <status>. Reason: <reason>. Correlation id <chain>."
+      text    = "Failed: the training run <run> of <model> ended with status <status>. GET /api/v2/training/jobs/<run> tells why. Correlation id <chain>."
     }
     failed-gates = {
       pattern = { "detail-type" = ["Gates Judged"], detail = { passed = [false] } }
@@ -17,7 +18,7 @@ locals {
     }
     promotion = {
       pattern = { "detail-type" = ["Stage Changed"], detail = { to = ["Production"] } }
-      text    = "Promoted: <model>/<version> is in production now, decided by <actor>. Reason: <reason>. Correlation id <chain>."
+      text    = "Promoted: <model>/<version> is in production now, decided by <actor>. Correlation id <chain>."
     }
   }
 
@@ -25,7 +26,6 @@ locals {
     actor   = "$.detail.actor"
     chain   = "$.detail.moola.correlation_id"
     model   = "$.detail.model"
-    reason  = "$.detail.reason"
     run     = "$.detail.run_id"
     status  = "$.detail.status"
     version = "$.detail.model_version"
