@@ -23,8 +23,13 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --release --locked -p moola-trainer --features "${FEATURES}" \
     && install -D -s target/release/moola-trainer /out/moola-trainer
 
-# On a CPU: the binary, the C library, certificates, nothing else.
-FROM gcr.io/distroless/cc-debian12:nonroot AS cpu
+# On a CPU: the binary, the C library, certificates.
+FROM debian:bookworm-slim AS cpu
+# Certificates are to be the latest.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/moola-trainer /usr/local/bin/moola-trainer
 USER 65532:65532
 WORKDIR /tmp
