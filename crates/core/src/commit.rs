@@ -5,7 +5,7 @@
 //! the outbox is published by [`Ports::relay_outbox`], at start and before every scheduled drift check. Delivery is at least once.
 
 use serde_json::{Value, json};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::error::{Error, Result};
 use crate::ports::{Condition, Event, Key, Ports, Query, Write};
@@ -47,7 +47,8 @@ impl Ports {
         Ok(())
     }
 
-    /// Publishes what is left in the outbox; returns how many events that were.
+    /// Publishes what is left in the outbox; returns how many events that were. One that can never be published stays there,
+    /// is logged, and does not hold up the others.
     ///
     /// # Errors
     /// Those of the table and of the events.
@@ -57,13 +58,16 @@ impl Ports {
         loop {
             let page = self.table.query(&query).await?;
             for item in page.items {
-                match serde_json::from_value::<Event>(item.value) {
-                    Ok(event) => self.publish_and_forget(event).await?,
-                    Err(error) => {
-                        return Err(Error::corrupt(format!("outbox event `{}`", item.key.sort)).with_source(error));
-                    }
+                let sort = item.key.sort.clone();
+                let published = match decode::<Event>(item.key, item.value) {
+                    Ok(event) => self.publish_and_forget(event).await,
+                    Err(error) => Err(error),
+                };
+                match published {
+                    Ok(()) => num_events += 1,
+                    Err(error) if error.is_retryable() => return Err(error),
+                    Err(error) => error!(event_id = sort, error = error.chain(), "an event cannot be published"),
                 }
-                num_events += 1;
             }
             match page.next {
                 Some(next) => query.after = Some(next),

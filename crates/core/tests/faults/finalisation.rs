@@ -1,7 +1,12 @@
 //! From the end of a job to a version in production.
 
+use moola_core::ports::EventHandler as _;
+use moola_core::testkit::Fault;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
 use crate::invariants;
-use crate::platform::{Order, Platform, at_every_call, insist, request};
+use crate::platform::{MODEL, Order, Platform, at_every_call, insist, request};
 
 const ORDERS: [Order; 4] = [Order::InOrder, Order::Twice, Order::Reversed, Order::Shuffled(7)];
 
@@ -39,7 +44,7 @@ async fn a_run_becomes_one_version_in_production_though_calls_fail_by_chance() {
         let mut platform = Platform::with_versions(1).await;
         let run = platform.app.training.start(request()).await.unwrap();
         platform.finish(&run).await;
-        platform.faults.plan(usize::MAX, moola_core::testkit::Fault::Before);
+        platform.faults.plan(usize::MAX, Fault::Before);
         platform.faults.at_random(seed, 0.1);
         platform.deliver(Order::Shuffled(seed)).await;
         platform.recover().await;
@@ -49,10 +54,41 @@ async fn a_run_becomes_one_version_in_production_though_calls_fail_by_chance() {
     }
 }
 
+/// The same where the process dies again and again, also while it takes up what the last one left.
+#[tokio::test]
+async fn a_run_becomes_one_version_in_production_though_the_process_keeps_dying() {
+    let mut num_deaths = 0;
+    for seed in 0..40 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut platform = Platform::with_versions(1).await;
+        let run = platform.app.training.start(request()).await.unwrap();
+        platform.finish(&run).await;
+        loop {
+            let fault = if rng.random_bool(0.5) { Fault::CrashBefore } else { Fault::CrashAfter };
+            // Registering takes nine calls, so a process must live for more.
+            platform.faults.plan(rng.random_range(1..16), fault);
+            let has_started = platform.restart().await.is_ok();
+            if has_started {
+                platform.deliver(Order::Shuffled(rng.random())).await;
+            }
+            if !platform.faults.has_hit() {
+                break;
+            }
+            num_deaths += 1;
+            assert!(num_deaths < 10_000, "seed {seed}: no progress");
+            platform.faults.revive();
+        }
+        platform.faults.revive();
+        invariants::check(&platform, &format!("seed {seed}")).await;
+        assert_eq!(platform.serving().await, Some(2), "seed {seed}");
+    }
+    println!("finalisation: 40 runs over {num_deaths} deaths");
+    assert!(num_deaths >= 100, "{num_deaths}");
+}
+
 /// The same event is handled by several functions at once.
 #[tokio::test]
 async fn a_run_becomes_one_version_though_several_functions_are_told_at_once() {
-    use moola_core::ports::EventHandler as _;
     for seed in 0..40 {
         let mut platform = Platform::with_versions(1).await;
         let run = platform.app.training.start(request()).await.unwrap();
@@ -68,5 +104,31 @@ async fn a_run_becomes_one_version_though_several_functions_are_told_at_once() {
         platform.deliver(Order::Twice).await;
         invariants::check(&platform, &format!("seed {seed}")).await;
         assert_eq!(platform.serving().await, Some(2), "seed {seed}");
+    }
+}
+
+/// Two runs end while calls fail by chance: two versions, one of which serves.
+#[tokio::test]
+async fn two_runs_that_end_at_once_become_two_versions() {
+    for seed in 0..20 {
+        let mut platform = Platform::with_versions(1).await;
+        for _ in 0..2 {
+            let run = platform.app.training.start(request()).await.unwrap();
+            platform.finish(&run).await;
+        }
+        platform.faults.interleave(seed);
+        platform.faults.at_random(seed, 0.05);
+        let app = platform.app.clone();
+        let events = platform.memory.events.published();
+        let told = events.iter().map(|event| insist(|| app.handle(event)));
+        for outcome in futures::future::join_all(told).await {
+            outcome.unwrap();
+        }
+        platform.faults.revive();
+        platform.deliver(Order::Shuffled(seed)).await;
+        platform.echo(Order::Shuffled(seed)).await;
+        invariants::check(&platform, &format!("seed {seed}")).await;
+        assert_eq!(platform.memory_app().registry.versions(MODEL).await.unwrap().len(), 3, "seed {seed}");
+        assert!(matches!(platform.serving().await, Some(2 | 3)), "seed {seed}");
     }
 }

@@ -184,10 +184,15 @@ impl Platform {
         let has_hit = self.faults.has_hit();
         self.faults.revive();
         if has_hit {
-            self.app = app(&self.ports);
-            self.app.start().await.unwrap();
+            self.restart().await.unwrap();
         }
         has_hit
+    }
+
+    /// Starts a new process over what the old one left.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.app = app(&self.ports);
+        self.app.start().await
     }
 
     /// Does what the container of a run does, and ends it. Containers do not go through the faulty ports.
@@ -255,7 +260,9 @@ impl Platform {
                 if self.memory.table.items().iter().all(|item| item.key.partition != "outbox") {
                     return;
                 }
-                self.maintain().await;
+                self.memory.clock.advance_ms(300_000);
+                // What it cannot do is due again.
+                let _ = self.maintain().await;
             }
             for index in order.apply(waiting) {
                 self.handle(index).await;
@@ -287,8 +294,8 @@ impl Platform {
         }
     }
 
-    async fn maintain(&self) {
-        self.memory.clock.advance_ms(300_000);
+    /// What a schedule asks for every five minutes.
+    pub(crate) async fn maintain(&self) -> Result<()> {
         let event = Event {
             id: "maintenance".into(),
             source: "moola.schedule".into(),
@@ -297,7 +304,7 @@ impl Platform {
             correlation_id: "maintenance".into(),
             detail: json!({}),
         };
-        let _ = self.app.handle(&event).await;
+        self.app.handle(&event).await
     }
 
     /// Publishes what the monitor publishes when it finds drift, with the id of the event.

@@ -1,5 +1,6 @@
 //! Events that come twice and out of order.
 
+use moola_core::ports::{Condition, Key, Write};
 use moola_core::registry::Stage;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -86,4 +87,19 @@ async fn late_duplicates_do_not_undo_what_a_person_decided() {
             invariants::check(&platform, "sent back").await;
         }
     }
+}
+
+/// An item of the outbox that is no event, as another version of the program might leave, keeps no other event back.
+#[tokio::test]
+async fn one_bad_event_does_not_hold_up_the_others() {
+    let platform = Platform::empty().await;
+    let ports = platform.memory.ports();
+    let event = ports.event("Drift Not Detected", "chain", serde_json::json!({}));
+    let put = |sort: &str, value| Write::Put { key: Key::new("outbox", sort), value, condition: Condition::Always };
+    let writes = vec![put("0", serde_json::json!("no event")), put(&event.id, serde_json::to_value(&event).unwrap())];
+    ports.table.write(writes).await.unwrap();
+    platform.app.start().await.unwrap();
+    assert_eq!(platform.count("Drift Not Detected"), 1);
+    let left = platform.memory.table.items().into_iter().filter(|item| item.key.partition == "outbox");
+    assert_eq!(left.map(|item| item.key.sort).collect::<Vec<_>>(), ["0"]);
 }

@@ -1,6 +1,6 @@
 //! From drift to a run, and what ends a run early.
 
-use moola_core::ports::JobStatus;
+use moola_core::ports::{EventHandler as _, JobStatus};
 use moola_core::testkit::Fault;
 use moola_core::training::RunStatus;
 
@@ -68,7 +68,7 @@ async fn drift_told_late_or_again_starts_no_other_retrain() {
     // Long after the cool-down, with bars that no version was trained on.
     platform.memory.clock.advance_ms(10 * 3_600_000);
     platform.app.datasets.import(bars(600)).await.unwrap();
-    for event in [first, skipped] {
+    for event in [first.clone(), skipped] {
         platform.memory.ports().events.publish(vec![event]).await.unwrap();
     }
     platform.deliver(Order::Reversed).await;
@@ -79,6 +79,10 @@ async fn drift_told_late_or_again_starts_no_other_retrain() {
     platform.tell_of_drift(2).await;
     platform.deliver(Order::InOrder).await;
     assert_eq!(finish_retrains(&mut platform).await, 2);
+    // Nor is it said of drift that started a retrain that it was passed over.
+    platform.memory.ports().events.publish(vec![first]).await.unwrap();
+    platform.deliver(Order::InOrder).await;
+    assert_eq!(platform.count("Retrain Skipped"), 1);
     invariants::check(&platform, "late drift").await;
     assert_eq!(platform.serving().await, Some(3));
 }
@@ -157,5 +161,32 @@ async fn a_run_that_is_cancelled_while_it_is_submitted_leaves_no_job() {
         platform.deliver(Order::InOrder).await;
         assert_eq!(platform.jobs_of("r").await[0].status, JobStatus::Failed, "{fault:?}");
         invariants::check(&platform, &format!("{fault:?}")).await;
+    }
+}
+
+/// Drift is told to several functions at once, and maintenance is due in several: one run with one job.
+#[tokio::test]
+async fn functions_that_are_told_at_once_start_one_retrain() {
+    for seed in 0..40 {
+        let mut platform = stale().await;
+        let event = platform.tell_of_drift(1).await;
+        platform.faults.interleave(seed);
+        platform.faults.at_random(seed, 0.05);
+        let app = platform.app.clone();
+        let told = (0..3).map(|_| insist(|| app.handle(&event)));
+        for outcome in futures::future::join_all(told).await {
+            outcome.unwrap();
+        }
+        // Whether or not the job was submitted, and recorded.
+        platform.memory.clock.advance_ms(600_000);
+        let maintained = (0..3).map(|_| insist(|| platform.maintain()));
+        for outcome in futures::future::join_all(maintained).await {
+            outcome.unwrap();
+        }
+        platform.faults.revive();
+        platform.deliver(Order::Twice).await;
+        assert_eq!(finish_retrains(&mut platform).await, 1, "seed {seed} {:#?}", platform.faults.calls());
+        invariants::check(&platform, &format!("seed {seed}")).await;
+        assert_eq!(platform.serving().await, Some(2), "seed {seed}");
     }
 }
