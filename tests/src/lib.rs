@@ -3,6 +3,7 @@
 //! Everything here panics where something is not as expected: it is called by tests alone.
 
 pub mod bars;
+pub mod batch_service;
 pub mod emulator;
 pub mod graphs;
 mod server;

@@ -1,4 +1,6 @@
 //! The AWS adapters against an emulator.
 
+mod events;
 mod faults;
+mod jobs;
 mod storage;
