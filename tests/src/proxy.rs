@@ -140,10 +140,11 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, plan: &Mutex<Plan>) 
     service.write_all(&request.body).await?;
     let mut answer = Vec::new();
     service.read_to_end(&mut answer).await?;
-    let head = end_of_head(&answer).unwrap_or(answer.len());
+    // In the midst of the body, or of the head where there is none.
+    let whole = end_of_head(&answer).filter(|head| *head < answer.len()).unwrap_or_default();
     match fault {
         Some(Fault::LoseAnswer) => Ok(()),
-        Some(Fault::TearAnswer) => client.write_all(&answer[..head + (answer.len() - head) / 2]).await,
+        Some(Fault::TearAnswer) => client.write_all(&answer[..whole + (answer.len() - whole) / 2]).await,
         _ => client.write_all(&answer).await,
     }
 }
