@@ -210,7 +210,7 @@ pub(super) fn page(body: &Value, events: &[Value], most: usize) -> Result<Value,
     let limit = number(&body["limit"]).map_or(most, |limit| limit.min(most));
     let token = body["nextToken"].as_str();
     let position = |text: &str| text.parse::<usize>().map(|position| position.min(events.len()));
-    let (start, end) = match token.and_then(|token| token.split_once('/')) {
+    let (start, end) = match token.map(|token| token.split_once('/').unwrap_or_default()) {
         Some(("b", text)) => {
             let end = position(text).map_err(|_| Refusal::new("InvalidParameterException", "The token is invalid."))?;
             (end.saturating_sub(limit), end)
