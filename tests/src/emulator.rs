@@ -41,7 +41,7 @@ impl Emulator {
     /// Where it does not get ready, or is not installed and `MOOLA_REQUIRE_EMULATOR` is set.
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<Emulator>> = OnceLock::new();
-        SHARED.get_or_init(|| installed().map(Self::start)).as_ref()
+        SHARED.get_or_init(|| installed("ministack", "ministack==1.5.33 cryptography").map(Self::start)).as_ref()
     }
 
     fn start(program: PathBuf) -> Self {
@@ -142,14 +142,19 @@ pub fn unique_name(prefix: &str) -> String {
     format!("{prefix}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The program of the emulator.
-fn installed() -> Option<PathBuf> {
+/// A program that comes with the emulator, from `MOOLA_EMULATORS`, its default place or the path; `None`, said aloud,
+/// where it is not installed. `package` is what pip installs it by.
+///
+/// # Panics
+/// Where it is not installed and `MOOLA_REQUIRE_EMULATOR` is set.
+#[must_use]
+pub fn installed(program: &str, package: &str) -> Option<PathBuf> {
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/moola/emulators"));
     let dir = env::var_os("MOOLA_EMULATORS").map(PathBuf::from).or(home).map(|dir| dir.join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = dir.into_iter().chain(env::split_paths(&path)).map(|dir| dir.join("ministack")).find(|it| it.is_file());
+    let found = dir.into_iter().chain(env::split_paths(&path)).map(|dir| dir.join(program)).find(|it| it.is_file());
     if found.is_none() {
-        let message = "the AWS emulator is not installed (pip install ministack==1.5.33 cryptography)";
+        let message = format!("`{program}` is not installed (pip install {package})");
         assert!(env::var_os("MOOLA_REQUIRE_EMULATOR").is_none(), "{message}, but MOOLA_REQUIRE_EMULATOR is set");
         eprintln!("SKIPPED: {message}");
     }

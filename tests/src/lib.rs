@@ -6,9 +6,12 @@ pub mod bars;
 pub mod batch_service;
 pub mod emulator;
 pub mod graphs;
+pub mod proxy;
+pub mod runtime_api;
 mod server;
+pub mod setup;
 
-pub use server::{Answer, Api, Server, moola, run};
+pub use server::{Answer, Api, Server, moola, program, run};
 
 use std::future::Future;
 use std::path::PathBuf;

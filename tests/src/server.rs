@@ -12,17 +12,26 @@ use serde_json::Value;
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// The `moola` binary that cargo built beside the tests.
+/// A program of this workspace that cargo built beside the tests.
+///
+/// # Panics
+/// Where there is none.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of the test");
+    let target = test.parent().and_then(Path::parent).expect("a target directory");
+    let path = target.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "{} is missing: run `cargo test --workspace`, or build it", path.display());
+    path
+}
+
+/// The `moola` binary.
 ///
 /// # Panics
 /// Where there is none.
 #[must_use]
 pub fn moola() -> PathBuf {
-    let test = std::env::current_exe().expect("the path of the test");
-    let target = test.parent().and_then(Path::parent).expect("a target directory");
-    let path = target.join(format!("moola{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{} is missing: run `cargo build -p moola-cli`", path.display());
-    path
+    program("moola")
 }
 
 fn command(data_dir: &Path) -> Command {
@@ -85,7 +94,12 @@ pub struct Api {
 }
 
 impl Api {
-    fn new(base: String) -> Self {
+    /// The API at `base`, `http://<host>:<port>` and what every path starts with.
+    ///
+    /// # Panics
+    /// Where no client can be made.
+    pub fn new(base: impl Into<String>) -> Self {
+        let base = base.into();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().expect("a client");
         Self { http, base }
     }

@@ -34,26 +34,37 @@ impl Storage {
         Self { blobs, runtime, run_id: run_id.into() }
     }
 
-    /// Opens the place of a spec by its URL, `file:///.../runs/<run>/spec.json`.
+    /// Opens the place of a spec by its URL: `file:///<directory>/runs/<run>/spec.json`, and with the feature `aws`
+    /// `s3://<bucket>/runs/<run>/spec.json`.
     ///
     /// # Errors
     /// `Invalid` for another scheme or another place; those of opening the directory.
     pub fn open(url: &str, runtime: Handle) -> Result<Self> {
-        let expected = "`file:///<directory>/runs/<run>/spec.json`";
+        let expected = "`file:///<directory>/runs/<run>/spec.json` or `s3://<bucket>/runs/<run>/spec.json`";
         let error = || Error::invalid("spec", url, expected);
         let (scheme, path) = url.split_once("://").ok_or_else(error)?;
-        if scheme != "file" {
-            return Err(error().with_hint(format!("this build reads no `{scheme}://`")));
-        }
         let path = decode(path).ok_or_else(error)?;
         let rest = path.strip_suffix(&format!("/{}", paths::SPEC)).ok_or_else(error)?;
         let (rest, run_id) = rest.rsplit_once('/').ok_or_else(error)?;
-        let root = rest.strip_suffix("/runs").ok_or_else(error)?;
-        let root = PathBuf::from(if root.is_empty() { "/" } else { root });
-        if run_id.is_empty() || !root.is_absolute() || !root.is_dir() {
-            return Err(error().with_hint("the directory before `runs/` must exist"));
-        }
-        Ok(Self::new(Arc::new(DirectoryBlobs::open(root)?), runtime, run_id))
+        let root = rest.strip_suffix("/runs").filter(|_| !run_id.is_empty()).ok_or_else(error)?;
+        let blobs: Arc<dyn Blobs> = match scheme {
+            "file" => {
+                let root = PathBuf::from(if root.is_empty() { "/" } else { root });
+                if !root.is_absolute() || !root.is_dir() {
+                    return Err(error().with_hint("the directory before `runs/` must exist"));
+                }
+                Arc::new(DirectoryBlobs::open(root)?)
+            }
+            #[cfg(feature = "aws")]
+            "s3" if !root.is_empty() && !root.contains('/') => {
+                Arc::new(moola_aws::S3Blobs::new(&runtime.block_on(moola_aws::sdk_config()), root))
+            }
+            "s3" if cfg!(not(feature = "aws")) => {
+                return Err(error().with_hint("this trainer was built without the feature `aws`"));
+            }
+            _ => return Err(error()),
+        };
+        Ok(Self::new(blobs, runtime, run_id))
     }
 
     /// The run.

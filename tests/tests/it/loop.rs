@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::crash::{ended, training};
 
-const SETTINGS: &str = r#"
+/// Settings for small models and few predictions.
+pub(crate) const SETTINGS: &str = r#"
 [gates]
 advisory = ["beats_baseline", "not_worse_than_production", "robust_to_noise", "robust_to_missing_bars", "latency"]
 [monitor]
@@ -46,9 +47,19 @@ async fn predict(api: &Api, bars: &Bars, count: usize, version: u64) {
     assert_eq!(answer["predictions"].as_array().unwrap().len(), count);
 }
 
-async fn check_drift(api: &Api) -> Value {
-    // The log is flushed when it is listed.
-    api.get("/api/v2/inference/predictions?model=m&limit=1").await.ok();
+/// Waits until at least `count` predictions of `version` are logged.
+async fn logged(api: &Api, version: u64, count: usize) {
+    let all = || async {
+        let answer = api.get("/api/v2/inference/predictions?model=m&limit=1000").await.ok();
+        let predictions = answer["predictions"].as_array().unwrap();
+        let num_logged = predictions.iter().filter(|prediction| prediction["version"] == version).count();
+        (num_logged >= count).then_some(())
+    };
+    until("the log", LIMIT, all).await;
+}
+
+async fn check_drift(api: &Api, version: u64, num_logged: usize) -> Value {
+    logged(api, version, num_logged).await;
     api.post("/api/v2/drift/m/check", &Value::Null).await.ok()["check"].take()
 }
 
@@ -72,6 +83,28 @@ async fn drift_leads_to_a_new_version_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), SETTINGS).await;
     let api = server.api();
+    drift_to_retrain(api).await;
+
+    // The command line tells the same with the server and without it.
+    let commands: [&[&str]; 6] = [
+        &["--json", "models", "list"],
+        &["--json", "models", "show", "m"],
+        &["--json", "models", "lineage", "m/2"],
+        &["--json", "data", "list"],
+        &["--json", "runs", "list"],
+        &["--json", "drift", "list", "m"],
+    ];
+    let with: Vec<Value> = commands.iter().map(|args| json_of(dir.path(), args)).collect();
+    assert_eq!(with[0], api.get("/api/v2/models").await.ok(), "the command line prints what the API answers");
+    server.terminate().await;
+    assert!(!dir.path().join("server.json").exists());
+    for (args, with) in commands.iter().zip(&with) {
+        assert_eq!(json_of(dir.path(), args), *with, "{args:?} without the server");
+    }
+}
+
+/// Bars, a run, version 1 in production, predictions; another market, drift, and version 2 in production by itself.
+pub(crate) async fn drift_to_retrain(api: &Api) {
     let trained_on = bars::simulated(1, 3000);
     api.import("d", bars::csv(&trained_on)).await.unwrap().ok();
     let mut request = training("m", "d", 2);
@@ -83,18 +116,18 @@ async fn drift_leads_to_a_new_version_by_itself() {
 
     // Too few predictions, then such as training knew: no drift.
     predict(api, &trained_on, 20, 1).await;
-    api.get("/api/v2/inference/predictions?model=m&limit=1").await.ok();
+    logged(api, 1, 20).await;
     let message = api.post("/api/v2/drift/m/check", &Value::Null).await.refused(409);
     assert!(message.contains("20 logged predictions") && message.contains("60"), "{message}");
     predict(api, &trained_on, 150, 1).await;
-    let check = check_drift(api).await;
+    let check = check_drift(api, 1, 170).await;
     assert_eq!((&check["drifted"], &check["num_rows"]), (&json!(false), &json!(150)), "{check}");
 
     // Another market: drift, and all that follows from it.
     let other = bars::shifted(2, 9000);
     api.import("d", bars::csv(&other)).await.unwrap().ok();
     predict(api, &other, 150, 1).await;
-    let check = check_drift(api).await;
+    let check = check_drift(api, 1, 320).await;
     assert_eq!(check["drifted"], true, "{check}");
     eprintln!("drifted: {} of the features, worst {}", check["drifted_share"], check["worst_columns"]);
     let drift = event(api, "Drift Detected", "check_id", &check["check_id"]).await;
@@ -120,29 +153,12 @@ async fn drift_leads_to_a_new_version_by_itself() {
 
     // The market is as it was before; within the cool-down that starts no second retrain.
     predict(api, &trained_on, 150, 2).await;
-    let check = check_drift(api).await;
+    let check = check_drift(api, 2, 150).await;
     assert_eq!((&check["drifted"], &check["version"]), (&json!(true), &json!(2)), "{check}");
     let skipped = event(api, "Retrain Skipped", "model_version", &json!(2)).await;
     assert_eq!(skipped["detail"]["reason"], "cool-down");
     let runs = api.get("/api/v2/training/jobs").await.ok();
     assert_eq!(runs["runs"].as_array().unwrap().len(), 2, "{runs}");
-
-    // The command line tells the same with the server and without it.
-    let commands: [&[&str]; 6] = [
-        &["--json", "models", "list"],
-        &["--json", "models", "show", "m"],
-        &["--json", "models", "lineage", "m/2"],
-        &["--json", "data", "list"],
-        &["--json", "runs", "list"],
-        &["--json", "drift", "list", "m"],
-    ];
-    let with: Vec<Value> = commands.iter().map(|args| json_of(dir.path(), args)).collect();
-    assert_eq!(with[0], api.get("/api/v2/models").await.ok(), "the command line prints what the API answers");
-    server.terminate().await;
-    assert!(!dir.path().join("server.json").exists());
-    for (args, with) in commands.iter().zip(&with) {
-        assert_eq!(json_of(dir.path(), args), *with, "{args:?} without the server");
-    }
 }
 
 /// Whether the chain holds such an event.

@@ -1,1 +1,0 @@
-//! What the functions share: start, logs, metrics, events.
