@@ -39,7 +39,7 @@ async fn a_promotion_happens_once_whatever_fails() {
         let mut platform = Platform::with_versions(2).await;
         ask(&platform, 1, Stage::Staging).await;
         judged(&platform, 1).await;
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         let before = platform.app.registry.history(MODEL, 100).await.unwrap().len();
         platform.faults.plan(call, fault);
         ask(&platform, 1, Stage::Production).await;
@@ -120,7 +120,7 @@ async fn concurrent_promotions_leave_one_version_in_production() {
             ask(&platform, version, Stage::Staging).await;
             judged(&platform, version).await;
         }
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         platform.faults.interleave(seed);
         platform.faults.at_random(seed, 0.1);
         let decision = by_hand();

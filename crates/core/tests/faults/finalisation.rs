@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::invariants;
 use crate::platform::{MODEL, Order, Platform, at_every_call, insist, request};
 
-const ORDERS: [Order; 4] = [Order::InOrder, Order::Twice, Order::Reversed, Order::Shuffled(7)];
+const ORDERS: [Order; 4] = [Order::AsTold, Order::Twice, Order::Reversed, Order::Shuffled(7)];
 
 /// A run ends while version 1 serves: its version replaces it, whatever fails in between.
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_run_becomes_one_version_in_production_though_calls_fail_by_chance() {
         platform.faults.at_random(seed, 0.1);
         platform.deliver(Order::Shuffled(seed)).await;
         platform.recover().await;
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         invariants::check(&platform, &format!("seed {seed}")).await;
         assert_eq!(platform.serving().await, Some(2), "seed {seed}");
     }

@@ -1,5 +1,6 @@
 //! What is left after calls of the ports failed, answers were lost, the process died, or events came twice and out of order.
 #![cfg(all(feature = "parquet", feature = "testkit"))]
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 mod decisions;
 mod finalisation;

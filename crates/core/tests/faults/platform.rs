@@ -76,7 +76,7 @@ impl LoadedModel for Loaded {
 /// In which order a bus delivers what waits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Order {
-    InOrder,
+    AsTold,
     Twice,
     Reversed,
     Shuffled(u64),
@@ -85,7 +85,7 @@ pub(crate) enum Order {
 impl Order {
     fn apply(self, mut waiting: Vec<usize>) -> Vec<usize> {
         match self {
-            Self::InOrder => {}
+            Self::AsTold => {}
             Self::Twice => waiting = waiting.into_iter().flat_map(|index| [index, index]).collect(),
             Self::Reversed => waiting.reverse(),
             Self::Shuffled(seed) => {
@@ -173,7 +173,7 @@ impl Platform {
         for number in 1..=count {
             let run = platform.app.training.start(request()).await.unwrap();
             platform.finish(&run).await;
-            platform.deliver(Order::InOrder).await;
+            platform.deliver(Order::AsTold).await;
             assert_eq!(platform.serving().await, Some(number));
         }
         platform

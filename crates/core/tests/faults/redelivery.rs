@@ -40,7 +40,7 @@ async fn full_loop(order: Order, mut echo: impl FnMut() -> Option<Order>) -> (Pl
 
 #[tokio::test]
 async fn events_that_come_twice_and_in_any_order_change_nothing() {
-    let (platform, expected) = full_loop(Order::InOrder, || None).await;
+    let (platform, expected) = full_loop(Order::AsTold, || None).await;
     invariants::check(&platform, "in order").await;
     assert_eq!(platform.serving().await, Some(2));
     let num_events = platform.memory.events.published().len();
@@ -69,7 +69,7 @@ async fn late_duplicates_do_not_undo_what_a_person_decided() {
         // Rolled back.
         let mut platform = Platform::with_versions(2).await;
         platform.app.registry.rollback(MODEL, None, &by_hand()).await.unwrap();
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         platform.echo(Order::Shuffled(seed)).await;
         assert_eq!((platform.serving().await, platform.stage(2).await), (Some(1), Stage::Staging), "seed {seed}");
         invariants::check(&platform, "rolled back").await;

@@ -24,7 +24,7 @@ async fn finish_retrains(platform: &mut Platform) -> usize {
             platform.finish(run).await;
         }
     }
-    platform.deliver(Order::InOrder).await;
+    platform.deliver(Order::AsTold).await;
     num_retrains
 }
 
@@ -35,13 +35,13 @@ async fn drift_starts_one_retrain_whatever_fails() {
         let mut platform = stale().await;
         platform.tell_of_drift(1).await;
         platform.faults.plan(call, fault);
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         let has_hit = platform.recover().await;
         platform.deliver(Order::Twice).await;
         // Runs that nobody handed to the jobs are taken up by maintenance.
         platform.memory.clock.advance_ms(600_000);
         platform.memory_app().start().await.unwrap();
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         assert_eq!(finish_retrains(&mut platform).await, 1, "{context} {:#?}", platform.faults.calls());
         invariants::check(&platform, &context).await;
         assert_eq!(platform.serving().await, Some(2), "{context}");
@@ -60,10 +60,10 @@ async fn drift_starts_one_retrain_whatever_fails() {
 async fn drift_told_late_or_again_starts_no_other_retrain() {
     let mut platform = stale().await;
     let first = platform.tell_of_drift(1).await;
-    platform.deliver(Order::InOrder).await;
+    platform.deliver(Order::AsTold).await;
     platform.memory.clock.advance_ms(60_000);
     let skipped = platform.tell_of_drift(1).await;
-    platform.deliver(Order::InOrder).await;
+    platform.deliver(Order::AsTold).await;
     assert_eq!(finish_retrains(&mut platform).await, 1);
     // Long after the cool-down, with bars that no version was trained on.
     platform.memory.clock.advance_ms(10 * 3_600_000);
@@ -77,11 +77,11 @@ async fn drift_told_late_or_again_starts_no_other_retrain() {
     assert_eq!(platform.count("Retrain Skipped"), 1);
     // Drift that is found now starts one: a duplicate of the old one did not use up the cool-down.
     platform.tell_of_drift(2).await;
-    platform.deliver(Order::InOrder).await;
+    platform.deliver(Order::AsTold).await;
     assert_eq!(finish_retrains(&mut platform).await, 2);
     // Nor is it said of drift that started a retrain that it was passed over.
     platform.memory.ports().events.publish(vec![first]).await.unwrap();
-    platform.deliver(Order::InOrder).await;
+    platform.deliver(Order::AsTold).await;
     assert_eq!(platform.count("Retrain Skipped"), 1);
     invariants::check(&platform, "late drift").await;
     assert_eq!(platform.serving().await, Some(3));
@@ -103,11 +103,11 @@ async fn a_run_has_one_job_whatever_fails_while_it_starts() {
         platform.deliver(Order::Shuffled(call as u64)).await;
         platform.memory.clock.advance_ms(600_000);
         platform.memory_app().start().await.unwrap();
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         if let Ok(run) = platform.memory_app().training.get("r").await {
             assert_eq!(platform.jobs_of("r").await.len(), 1, "{context} {:#?}", platform.faults.calls());
             platform.finish(&run).await;
-            platform.deliver(Order::InOrder).await;
+            platform.deliver(Order::AsTold).await;
             assert_eq!(platform.serving().await, Some(2), "{context}");
         } else {
             assert!(started.is_err(), "{context}");
@@ -160,7 +160,7 @@ async fn a_run_that_is_cancelled_while_it_is_submitted_leaves_no_job() {
         assert_eq!(platform.jobs_of("r").await.len(), 1, "{:#?}", platform.faults.calls());
         platform.faults.revive();
         platform.app.training.cancel("r", "not wanted").await.unwrap();
-        platform.deliver(Order::InOrder).await;
+        platform.deliver(Order::AsTold).await;
         assert_eq!(platform.jobs_of("r").await[0].status, JobStatus::Failed, "{fault:?}");
         invariants::check(&platform, &format!("{fault:?}")).await;
     }
