@@ -120,7 +120,7 @@ impl Setup {
                 [] => json!({ "source": [{ "prefix": "moola" }] }),
                 some => json!({ "detail-type": some }),
             };
-            self.rule(Some(&bus_arn), function, &pattern.to_string(), &arn, None).await?;
+            self.rule(Some(prefix), function, &pattern.to_string(), &arn, None).await?;
             queues.insert((*function).to_owned(), url);
             queue_arns.insert(*function, arn);
         }
@@ -129,7 +129,7 @@ impl Setup {
         self.rule(None, "jobs", &pattern, &queue_arns["training"], None).await?;
         let renamed = Some(batch_service::input_transformer());
         self.rule(None, "stand-in-jobs", &batch_service::event_pattern(), &queue_arns["training"], renamed).await?;
-        let topic_arn = self.topic(&bus_arn).await.context("the topic of alerts")?;
+        let topic_arn = self.topic().await.context("the topic of alerts")?;
         self.schedules(&bus_arn).await.context("the schedules")?;
         let endpoint = match &self.bootstraps {
             Some(folder) => {
@@ -235,7 +235,7 @@ impl Setup {
         }
     }
 
-    async fn topic(&self, bus_arn: &str) -> Result<String> {
+    async fn topic(&self) -> Result<String> {
         let client = aws_sdk_sns::Client::new(&self.config);
         let name = format!("{}-alerts", self.prefix);
         let arn = client.create_topic().name(name).send().await?.topic_arn.context("a topic without an ARN")?;
@@ -247,7 +247,7 @@ impl Setup {
             .input_template(r#""<type>: model <model>, version <version> (correlation id <chain>)""#)
             .build()?;
         let pattern = json!({ "source": ["moola"], "detail-type": ALERTS }).to_string();
-        self.rule(Some(bus_arn), "alerts", &pattern, &arn, Some(transformer)).await?;
+        self.rule(Some(&self.prefix), "alerts", &pattern, &arn, Some(transformer)).await?;
         Ok(arn)
     }
 

@@ -11,21 +11,34 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("moola-market", &[]),
     ("moola-core", &["moola-market"]),
     ("moola-api", &["moola-core", "moola-market"]),
+    ("moola-aws", &["moola-core"]),
     ("moola-local", &["moola-core", "moola-market"]),
     ("moola-onnx", &["moola-core", "moola-market"]),
-    ("moola-trainer", &["moola-core", "moola-local", "moola-market", "moola-onnx"]),
+    ("moola-control", &["moola-api", "moola-aws", "moola-core", "moola-onnx"]),
+    ("moola-predict", &["moola-api", "moola-aws", "moola-core", "moola-onnx"]),
+    ("moola-trainer", &["moola-aws", "moola-core", "moola-local", "moola-market", "moola-onnx"]),
     ("moola-cli", &["moola-api", "moola-core", "moola-local", "moola-market", "moola-onnx", "moola-trainer"]),
     (
         "moola-tests",
-        &["moola-api", "moola-cli", "moola-core", "moola-local", "moola-market", "moola-onnx", "moola-trainer"],
+        &[
+            "moola-api",
+            "moola-aws",
+            "moola-cli",
+            "moola-core",
+            "moola-local",
+            "moola-market",
+            "moola-onnx",
+            "moola-trainer",
+        ],
     ),
     ("moola-xtask", &[]),
 ];
 
 /// Crates that only the named packages may depend on directly.
 const HEAVY: &[(&str, &[&str])] = &[
-    ("aws-", &[]),
-    ("axum", &["moola-api", "moola-cli"]),
+    ("aws-", &["moola-aws", "moola-tests"]),
+    ("axum", &["moola-api", "moola-aws", "moola-cli", "moola-control", "moola-predict", "moola-tests"]),
+    ("lambda", &["moola-aws"]),
     ("burn", &["moola-trainer"]),
     ("cranelift", &[]),
     ("parquet", &["moola-core"]),

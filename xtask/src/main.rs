@@ -9,10 +9,11 @@ const HELP: &str = "\
 usage: cargo xtask <verb>
 
 verbs:
-  ci       what .ci/run does: fmt, clippy, lint, doc, test
-  lint     checks the arrows between packages and the heavy dependencies of each
-  oracle   compares features and ONNX files with TA-Lib and onnxruntime from PyPI, in a virtual environment
-  bench    runs all benchmarks and prints their tables
+  ci         what .ci/run does: fmt, lint, terraform, clippy, test
+  lint       checks the arrows between packages and the heavy dependencies of each
+  terraform  checks terraform/: format, checkov, and with a provider more
+  oracle     compares features and ONNX files with TA-Lib and onnxruntime from PyPI, in a virtual environment
+  bench      runs all benchmarks and prints their tables
 ";
 
 fn main() -> ExitCode {
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
     let outcome = match verb.as_str() {
         "ci" => run::ci(),
         "lint" => lint::run(),
+        "terraform" => run::terraform(),
         "oracle" => run::oracle(),
         "bench" => run::bench(),
         "" | "help" | "-h" | "--help" => {

@@ -24,11 +24,40 @@ fn cargo(args: &[&str]) -> Result<()> {
     run(env!("CARGO"), args, &[])
 }
 
+/// A virtual environment of Python under the user's cache, with what `requirements` names; made once for each wording of it.
+fn python_environment(name: &str, requirements: &str) -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let dir = cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("moola").join(name);
+    let wanted = std::fs::read_to_string(root().join(requirements)).with_context(|| requirements.to_owned())?;
+    let stamp = dir.join("installed.txt");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return Ok(dir);
+    }
+    let python = dir.join("bin/python");
+    if !python.exists() {
+        run("python3", &["-m", "venv", &dir.to_string_lossy()], &[])?;
+    }
+    run(&python.to_string_lossy(), &["-m", "pip", "install", "--quiet", "--requirement", requirements], &[])?;
+    std::fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())?;
+    Ok(dir)
+}
+
 pub(crate) fn ci() -> Result<()> {
     cargo(&["fmt", "--all", "--check"])?;
     crate::lint::run()?;
+    terraform()?;
+    let emulators = python_environment("emulators", "tests/emulator/requirements.txt")?;
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
-    cargo(&["test", "--workspace", "--locked"])
+    // What was installed must be used: no test may skip for want of it.
+    let environment = [("MOOLA_EMULATORS", &*emulators.to_string_lossy()), ("MOOLA_REQUIRE_EMULATOR", "1")];
+    run(env!("CARGO"), &["test", "--workspace", "--locked"], &environment)
+}
+
+/// Format and security of `terraform/`; what else of it can be checked here.
+pub(crate) fn terraform() -> Result<()> {
+    let checkov = python_environment("checkov", "tests/terraform/requirements.txt")?.join("bin/checkov");
+    run("bash", &["tests/terraform/check.sh"], &[("CHECKOV", &checkov.to_string_lossy())])
 }
 
 pub(crate) fn bench() -> Result<()> {
