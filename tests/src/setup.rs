@@ -24,6 +24,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use moola_aws::Scheduler;
 use moola_core::monitor::DRIFT_CHECK_DUE;
 use moola_core::ports::{Event, Schedule, Schedules as _};
+use moola_core::react::RETRAIN_DUE;
 use moola_core::training::MAINTENANCE_DUE;
 use serde_json::json;
 use zip::write::SimpleFileOptions;
@@ -33,7 +34,7 @@ use crate::batch_service;
 
 /// The functions, and the types of the bus's events that each is told: all where there are none.
 const CONSUMERS: &[(&str, &[&str])] = &[
-    ("compile", &["Model Version Registered"]),
+    ("compile", &["Model Version Registered", "Stage Changed"]),
     ("drift", &[DRIFT_CHECK_DUE]),
     ("react", &[]),
     ("training", &[MAINTENANCE_DUE]),
@@ -56,8 +57,12 @@ pub struct Setup {
     pub bootstraps: Option<PathBuf>,
     /// More environment for the functions.
     pub environment: BTreeMap<String, String>,
-    /// When drift is looked for, such as `rate(5 minutes)`.
+    /// When drift of all models is looked for, such as `rate(5 minutes)`.
     pub drift_schedule: String,
+    /// When drift of single models is looked for besides, by model.
+    pub drift_schedules: BTreeMap<String, String>,
+    /// When models are retrained, by model.
+    pub retrain_schedules: BTreeMap<String, String>,
     /// How long a queue hides a message that is being handled. A function must be done by then.
     pub visibility_secs: u32,
 }
@@ -85,6 +90,8 @@ impl Setup {
             bootstraps: None,
             environment: BTreeMap::new(),
             drift_schedule: "rate(5 minutes)".into(),
+            drift_schedules: BTreeMap::new(),
+            retrain_schedules: BTreeMap::new(),
             visibility_secs: 300,
         }
     }
@@ -130,7 +137,7 @@ impl Setup {
         let renamed = Some(batch_service::input_transformer());
         self.rule(None, "stand-in-jobs", &batch_service::event_pattern(), &queue_arns["training"], renamed).await?;
         let topic_arn = self.topic().await.context("the topic of alerts")?;
-        self.schedules(&bus_arn).await.context("the schedules")?;
+        self.schedules(&bus_arn, &queue_arns).await.context("the schedules")?;
         let endpoint = match &self.bootstraps {
             Some(folder) => {
                 for function in routes()?.keys().map(String::as_str).chain(["react"]) {
@@ -251,26 +258,44 @@ impl Setup {
         Ok(arn)
     }
 
-    async fn schedules(&self, bus_arn: &str) -> Result<()> {
+    async fn schedules(&self, bus_arn: &str, queue_arns: &BTreeMap<&str, String>) -> Result<()> {
         let client = aws_sdk_scheduler::Client::new(&self.config);
         if client.get_schedule_group().name(&self.prefix).send().await.is_err() {
             client.create_schedule_group().name(&self.prefix).send().await?;
         }
         let role = "arn:aws:iam::000000000000:role/moola-scheduler";
         let scheduler = Scheduler::new(&self.config, &self.prefix, role, bus_arn);
-        let schedules =
-            [("drift-check", DRIFT_CHECK_DUE, self.drift_schedule.as_str()), ("maintenance", MAINTENANCE_DUE, "rate(5 minutes)")];
-        for (name, detail_type, expression) in schedules {
+        let mut schedules = vec![
+            ("drift-check".to_owned(), DRIFT_CHECK_DUE, self.drift_schedule.as_str(), json!({ "version": 1 })),
+            ("maintenance".to_owned(), MAINTENANCE_DUE, "rate(5 minutes)", json!({ "version": 1 })),
+        ];
+        for (kind, detail_type, of_models) in
+            [("drift", DRIFT_CHECK_DUE, &self.drift_schedules), ("retrain", RETRAIN_DUE, &self.retrain_schedules)]
+        {
+            for (model, expression) in of_models {
+                let detail = json!({ "version": 1, "model": model });
+                schedules.push((format!("{kind}.{model}"), detail_type, expression, detail));
+            }
+        }
+        for (name, detail_type, expression, detail) in schedules {
             let event = Event {
                 id: String::new(),
                 source: "moola.schedule".into(),
                 detail_type: detail_type.into(),
                 time_ms: 0,
                 correlation_id: String::new(),
-                detail: json!({ "version": 1 }),
+                detail,
             };
-            let schedule = Schedule { name: name.into(), expression: expression.parse()?, enabled: true, event };
+            let schedule = Schedule { name: name.clone(), expression: expression.parse()?, enabled: true, event };
             scheduler.put(schedule).await?;
+            // A real Scheduler publishes as it was told; MiniStack's as `aws.scheduler`, so its events are renamed too.
+            let schedule_arn = format!("arn:aws:scheduler:us-east-1:000000000000:schedule/{}/{name}", self.prefix);
+            let pattern = json!({ "source": ["aws.scheduler"], "resources": [schedule_arn] }).to_string();
+            let takes = |types: &[&str]| types.is_empty() || types.contains(&detail_type);
+            for (function, _) in CONSUMERS.iter().filter(|(_, types)| takes(types)) {
+                let (name, renamed) = (format!("fired-{name}-{function}"), Some(firing(detail_type)?));
+                self.rule(Some(&self.prefix), &name, &pattern, &queue_arns[function], renamed).await?;
+            }
         }
         Ok(())
     }
@@ -306,8 +331,12 @@ impl Setup {
             .send()
             .await?;
         if let Some(queue_arn) = queue_arn {
-            let mappings =
-                client.list_event_source_mappings().function_name(&function_name).event_source_arn(queue_arn).send().await?;
+            let mappings = client
+                .list_event_source_mappings()
+                .function_name(&function_name)
+                .event_source_arn(queue_arn)
+                .send()
+                .await?;
             if mappings.event_source_mappings().is_empty() {
                 client
                     .create_event_source_mapping()
@@ -342,7 +371,8 @@ impl Setup {
                 .payload_format_version("2.0")
                 .send()
                 .await?;
-            let target = format!("integrations/{}", integration.integration_id.context("an integration without an id")?);
+            let target =
+                format!("integrations/{}", integration.integration_id.context("an integration without an id")?);
             for route in routes {
                 client.create_route().api_id(&id).route_key(route).target(&target).send().await?;
             }
@@ -350,6 +380,17 @@ impl Setup {
         client.create_stage().api_id(&id).stage_name("$default").auto_deploy(true).send().await?;
         api.api_endpoint.context("an API without an endpoint")
     }
+}
+
+/// Makes of what an emulated Scheduler publishes the events that a real one would have published.
+fn firing(detail_type: &str) -> Result<InputTransformer> {
+    let template =
+        r#"{"version":"0","id":<id>,"detail-type":"TYPE","source":"moola.schedule","time":<time>,"detail":<detail>}"#;
+    let mut transformer = InputTransformer::builder().input_template(template.replace("TYPE", detail_type));
+    for field in ["id", "time", "detail"] {
+        transformer = transformer.input_paths_map(field, format!("$.{field}"));
+    }
+    Ok(transformer.build()?)
 }
 
 /// Which function has which routes.
@@ -367,7 +408,8 @@ async fn make_queue(
         create = create.attributes(attribute.clone(), value);
     }
     let url = create.send().await?.queue_url.context("a queue without a URL")?;
-    let answer = client.get_queue_attributes().queue_url(&url).attribute_names(QueueAttributeName::QueueArn).send().await?;
+    let answer =
+        client.get_queue_attributes().queue_url(&url).attribute_names(QueueAttributeName::QueueArn).send().await?;
     let arn = answer.attributes.and_then(|mut all| all.remove(&QueueAttributeName::QueueArn));
     Ok((url, arn.context("a queue without an ARN")?))
 }

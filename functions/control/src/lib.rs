@@ -29,7 +29,7 @@ impl Control {
     /// Where a setting or a key is none.
     pub async fn from_env() -> anyhow::Result<Self> {
         moola_aws::lambda::init_tracing();
-        let services = Services::from_env().await;
+        let services = Services::from_env();
         let mut ports = services.ports().map_err(explain)?;
         ports.events = Arc::new(EventBridge::new(&services.config, &services.resources.bus));
         let settings = moola_aws::lambda::setting("MOOLA_SETTINGS").map_err(explain)?;

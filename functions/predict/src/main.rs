@@ -21,8 +21,8 @@ use moola_onnx::TractEngine;
 use serde::Deserialize;
 use tracing::warn;
 
-/// How long the start waits for the models; Lambda gives it ten seconds.
-const START: Duration = Duration::from_secs(8);
+/// How long the start waits for the models; Lambda gives it ten seconds in all.
+const START: Duration = Duration::from_secs(5);
 /// How long a request waits for news of what serves.
 const FRESHEN: Duration = Duration::from_millis(300);
 
@@ -36,7 +36,7 @@ struct Settings {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     lambda::init_tracing();
-    let ports = Services::from_env().await.ports().map_err(explain)?;
+    let ports = Services::from_env().ports().map_err(explain)?;
     let settings: Settings = lambda::setting("MOOLA_SETTINGS").map_err(explain)?;
     let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(TractEngine)];
     let predictor = Predictor::start(ports.clone(), engines, settings.serving);

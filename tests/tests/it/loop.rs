@@ -26,7 +26,7 @@ cooldown_secs = 3600
 [serving.log]
 flush_ms = 100
 "#;
-const LIMIT: Duration = Duration::from_secs(90);
+pub(crate) const LIMIT: Duration = Duration::from_secs(90);
 /// The features' history and the window.
 const HISTORY: usize = 105;
 const WINDOW: usize = 24;
@@ -64,7 +64,7 @@ async fn check_drift(api: &Api, version: u64, num_logged: usize) -> Value {
 }
 
 /// The first event of a kind, once there is one.
-async fn event(api: &Api, kind: &str, field: &str, value: &Value) -> Value {
+pub(crate) async fn event(api: &Api, kind: &str, field: &str, value: &Value) -> Value {
     let found = || async {
         let events = api.get("/api/v2/events?limit=10000").await.ok()["events"].take();
         let events = events.as_array().unwrap().clone();
@@ -73,7 +73,7 @@ async fn event(api: &Api, kind: &str, field: &str, value: &Value) -> Value {
     until(kind, LIMIT, found).await
 }
 
-async fn in_production(api: &Api, version: u64) {
+pub(crate) async fn in_production(api: &Api, version: u64) {
     let promoted = || async { (api.get("/api/v2/models/m").await.ok()["production_version"] == version).then_some(()) };
     until("the promotion", LIMIT, promoted).await;
 }
@@ -162,7 +162,7 @@ pub(crate) async fn drift_to_retrain(api: &Api) {
 }
 
 /// Whether the chain holds such an event.
-async fn event_of(api: &Api, chain: &Value, kind: &str, field: &str, value: &Value) -> bool {
+pub(crate) async fn event_of(api: &Api, chain: &Value, kind: &str, field: &str, value: &Value) -> bool {
     let events = api.get("/api/v2/events?limit=10000").await.ok();
     let fits = |event: &&Value| event["correlation_id"] == *chain && event["detail_type"] == kind;
     events["events"].as_array().unwrap().iter().filter(fits).any(|event| event["detail"][field] == *value)

@@ -112,7 +112,9 @@ fn a_wrong_command_line_is_told_apart() {
     let program = env!("CARGO_BIN_EXE_moola-trainer");
     let run = |argument: &str| std::process::Command::new(program).arg(argument).output().unwrap();
     for url in [
-        "s3://bucket/runs/r1/spec.json",
+        "ftp://bucket/runs/r1/spec.json",
+        "s3:///runs/r1/spec.json",
+        "s3://bucket/spec.json",
         "runs/r1/spec.json",
         "file:///tmp/spec.json",
         "file:///nowhere-at-all/runs/r1/spec.json",

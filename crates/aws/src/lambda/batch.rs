@@ -35,8 +35,7 @@ pub(super) enum Payload {
 
 /// Reads a payload that is no HTTP request.
 pub(super) fn parse(body: &lambda_http::Body) -> Result<Payload> {
-    let invalid =
-        |e| Error::invalid("payload", "no JSON", "an event of SQS or EventBridge").with_source(e);
+    let invalid = |e| Error::invalid("payload", "no JSON", "an event of SQS or EventBridge").with_source(e);
     let mut payload: Value = serde_json::from_slice(body.as_ref()).map_err(invalid)?;
     match payload.get_mut("Records") {
         Some(records) => Ok(Payload::Queue(serde_json::from_value(records.take()).map_err(invalid)?)),

@@ -182,7 +182,7 @@ async fn jobs_of_a_killed_platform_die_with_it_and_go_on_with_the_next() {
     let config = LocalConfig { definitions: shell("echo again"), ..LocalConfig::new(dir.path()) };
     let local = Local::open(config).await.unwrap();
     local.start().await.unwrap();
-    assert!(!is_alive(&pids[1]), "the child of the child lives on");
+    until("the death of the child's child", async || !is_alive(&pids[1])).await;
     let job = ended(&*local.jobs, &single).await;
     assert_eq!((job.status, job.attempts), (JobStatus::Succeeded, 2));
     let parent = ended(&*local.jobs, &array).await;

@@ -1,9 +1,32 @@
 //! The whole loop in an emulated AWS: from bars to a prediction of a version that drift made.
 
-use moola_tests::emulator::Emulator;
+use std::time::Duration;
+
+use moola_aws::decode_event;
+use moola_core::react::RETRAIN_DUE;
+use moola_tests::emulator::{Emulator, unique_name};
+use moola_tests::setup::Setup;
+use moola_tests::{bars, until};
+use serde_json::{Value, json};
 
 use super::platform::Platform;
-use crate::r#loop::{SETTINGS, drift_to_retrain};
+use crate::r#loop::{LIMIT, SETTINGS, drift_to_retrain, event, event_of, in_production};
+
+/// Publishes what EventBridge Scheduler publishes, as Terraform tells it to.
+async fn fire(emulator: &Emulator, bus: &str, detail_type: &str, id: &str, detail: &Value) {
+    let mut detail = detail.clone();
+    detail["version"] = json!(1);
+    detail["moola"] = json!({ "id": id });
+    let entry = aws_sdk_eventbridge::types::PutEventsRequestEntry::builder()
+        .event_bus_name(bus)
+        .source("moola.schedule")
+        .detail_type(detail_type)
+        .detail(detail.to_string())
+        .build();
+    let client = aws_sdk_eventbridge::Client::new(&emulator.sdk_config().await);
+    let put = client.put_events().entries(entry).send().await.unwrap();
+    assert_eq!(put.failed_entry_count(), 0, "{put:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_leads_to_a_new_version_by_itself_in_aws() {
@@ -12,5 +35,58 @@ async fn drift_leads_to_a_new_version_by_itself_in_aws() {
     let platform = Platform::start(emulator, SETTINGS, dir.path(), true).await;
     let api = &platform.api;
     drift_to_retrain(api).await;
+
+    // A schedule of the model finds the drift that is left, and its turn to be retrained comes, both told twice.
+    let bus = &platform.made.environment["MOOLA_BUS"];
+    for _ in 0..2 {
+        fire(emulator, bus, "Drift Check Due", "drift.m@1", &json!({ "model": "m" })).await;
+    }
+    let drift = json!("drift.m@1");
+    let found = || async { event_of(api, &drift, "Drift Detected", "model", &json!("m")).await.then_some(()) };
+    until("the scheduled check", LIMIT, found).await;
+    fire(emulator, bus, RETRAIN_DUE, "retrain.m@1", &json!({ "model": "m" })).await;
+    let skipped = event(api, "Retrain Skipped", "reason", &json!("no newer version of the dataset")).await;
+    assert_eq!(skipped["correlation_id"], "retrain.m@1");
+
+    // With new bars it is retrained, once, and all that follows belongs to the firing.
+    api.import("d", bars::csv(&bars::shifted(3, 3000))).await.unwrap().ok();
+    for _ in 0..2 {
+        fire(emulator, bus, RETRAIN_DUE, "retrain.m@2", &json!({ "model": "m" })).await;
+    }
+    in_production(api, 3).await;
+    for (kind, field, value) in [
+        (RETRAIN_DUE, "model", json!("m")),
+        ("Retrain Requested", "model_version", json!(2)),
+        ("Run Requested", "trigger", json!("schedule")),
+        ("Model Version Registered", "model_version", json!(3)),
+        ("Gates Judged", "model_version", json!(3)),
+        ("Stage Changed", "to", json!("Production")),
+    ] {
+        let chain = json!("retrain.m@2");
+        let told = || async { event_of(api, &chain, kind, field, &value).await.then_some(()) };
+        until(kind, LIMIT, told).await;
+    }
+    let runs = api.get("/api/v2/training/jobs").await.ok();
+    let scheduled = runs["runs"].as_array().unwrap().iter().filter(|run| run["trigger"] == "schedule").count();
+    assert_eq!(scheduled, 1, "{runs}");
     platform.batch.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "the emulator looks every 10 s, and a rate is at least a minute"]
+async fn schedules_of_a_model_reach_its_functions() {
+    let Some(emulator) = Emulator::shared() else { return };
+    let config = emulator.sdk_config().await;
+    let mut setup = Setup::new(config.clone(), unique_name("firing"));
+    setup.retrain_schedules = [("m".to_owned(), "rate(1 minute)".to_owned())].into();
+    let made = setup.make().await.unwrap();
+    let sqs = aws_sdk_sqs::Client::new(&config);
+    let receive = || async {
+        let received = sqs.receive_message().queue_url(&made.queues["react"]).send().await.unwrap();
+        let body = received.messages?.pop()?.body?;
+        decode_event(&serde_json::from_str(&body).unwrap()).ok()
+    };
+    let fired = until("the firing", Duration::from_secs(150), receive).await;
+    assert_eq!((fired.source.as_str(), fired.detail_type.as_str()), ("moola.schedule", RETRAIN_DUE));
+    assert_eq!((&fired.detail["model"], &fired.correlation_id), (&json!("m"), &fired.id));
 }

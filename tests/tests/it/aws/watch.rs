@@ -18,7 +18,7 @@ fn bootstrap(name: &str, port: u16, platform: &Platform) -> Child {
     Command::new(program(name))
         .env_clear()
         .envs(&platform.made.environment)
-        .env("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{port}/{name}"))
+        .env("AWS_LAMBDA_RUNTIME_API", format!("http://127.0.0.1:{port}/.rt/{name}"))
         .env("AWS_LAMBDA_FUNCTION_NAME", name)
         .env("AWS_LAMBDA_FUNCTION_VERSION", "1")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "4096")
@@ -31,7 +31,10 @@ fn bootstrap(name: &str, port: u16, platform: &Platform) -> Child {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn register_promote_and_predict_under_cargo_lambda_watch() {
-    let (Some(emulator), Some(cargo_lambda)) = (Emulator::shared(), installed("cargo-lambda", "cargo-lambda==1.9.2")) else { return };
+    let (Some(emulator), Some(cargo_lambda)) = (Emulator::shared(), installed("cargo-lambda", "cargo-lambda==1.9.2"))
+    else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let platform = Platform::start(emulator, ADVISORY, dir.path(), false).await;
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -50,8 +53,7 @@ async fn register_promote_and_predict_under_cargo_lambda_watch() {
         tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok().map(|_| ())
     })
     .await;
-    let _functions: Vec<Child> =
-        ["predict", "registry", "compile"].map(|name| bootstrap(name, port, &platform)).into();
+    let _functions: Vec<Child> = ["predict", "registry", "compile"].map(|name| bootstrap(name, port, &platform)).into();
     let api = Api::new(format!("http://127.0.0.1:{port}"));
     for (version, share) in [(1, 0.25), (2, 0.75)] {
         let registered = api.register("m", &constant_manifest(), &constant(&[1.0 - share, share])).await.unwrap();
