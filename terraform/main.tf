@@ -61,6 +61,8 @@ module "events" {
   archive_retention_days = var.retention_days.events
   job_queue_arns         = values(module.batch.job_queue_arns)
   drift_schedule         = var.drift_schedule
+  drift_schedules        = var.drift_schedules
+  retrain_schedules      = var.retrain_schedules
   timeout_secs           = { for name in ["training", "compile", "drift", "react"] : name => local.functions[name].timeout_secs }
 }
 

@@ -137,6 +137,28 @@ variable "drift_schedule" {
   }
 }
 
+variable "drift_schedules" {
+  description = "When drift of single models is looked for besides, by model, such as { eurusd-range = \"rate(10 minutes)\" }, in UTC."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for model, expression in var.drift_schedules : can(regex("^[a-z0-9][a-z0-9._-]{0,57}$", model)) && can(regex("^(rate|cron)\\(.+\\)$", expression))])
+    error_message = "drift_schedules takes names of models of at most 58 characters, with values like rate(1 hour) or cron(0 18 ? * MON-FRI *)."
+  }
+}
+
+variable "retrain_schedules" {
+  description = "When models are retrained on the newest version of their dataset, by model, such as { eurusd-range = \"cron(0 6 ? * SUN *)\" }, in UTC. Where there are no new bars nothing is done."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for model, expression in var.retrain_schedules : can(regex("^[a-z0-9][a-z0-9._-]{0,55}$", model)) && can(regex("^(rate|cron)\\(.+\\)$", expression))])
+    error_message = "retrain_schedules takes names of models of at most 56 characters, with values like rate(7 days) or cron(0 6 ? * SUN *)."
+  }
+}
+
 variable "authorization" {
   description = "Who may call the API: AWS_IAM (signed requests), JWT (see jwt) or NONE (everybody; for emulators)."
   type        = string

@@ -56,17 +56,25 @@ run "schedules_hold_words_that_the_scheduler_replaces" {
     archive_retention_days = 90
     job_queue_arns         = ["arn:aws:batch:us-east-1:123456789012:job-queue/moola-cpu"]
     drift_schedule         = null
+    drift_schedules        = { m = "rate(10 minutes)" }
+    retrain_schedules      = { m = "cron(0 6 ? * SUN *)" }
     timeout_secs           = { training = 120, compile = 300, drift = 300, react = 60 }
   }
 
   assert {
-    condition     = keys(aws_scheduler_schedule.this) == ["maintenance"]
+    condition     = keys(aws_scheduler_schedule.this) == ["drift.m", "maintenance", "retrain.m"]
     error_message = "without drift_schedule there is no check of drift"
   }
 
   assert {
     condition     = jsondecode(aws_scheduler_schedule.this["maintenance"].target[0].input).moola.id == "maintenance@<aws.scheduler.scheduled-time>"
     error_message = "the firing's id is made of the time that was due"
+  }
+
+  assert {
+    condition = [for name in ["drift.m", "maintenance", "retrain.m"] : try(jsondecode(aws_scheduler_schedule.this[name].target[0].input).model, null)] == ["m", null, "m"] && [
+    for name in ["drift.m", "retrain.m"] : aws_scheduler_schedule.this[name].target[0].eventbridge_parameters[0].detail_type] == ["Drift Check Due", "Retrain Due"]
+    error_message = "a model's own schedules name it"
   }
 
   assert {
@@ -133,13 +141,15 @@ run "refuses_what_does_not_fit" {
   command = plan
 
   variables {
-    prefix         = "Moola_"
-    architecture   = "riscv"
-    authorization  = "MAYBE"
-    drift_schedule = "hourly"
-    domain         = { name = "moola.example.com" }
-    retention_days = { logs = 42 }
-    trainer        = { cpu_max_vcpus = 0, gpu_max_vcpus = 0 }
+    prefix            = "Moola_"
+    architecture      = "riscv"
+    authorization     = "MAYBE"
+    drift_schedule    = "hourly"
+    drift_schedules   = { m = "hourly" }
+    retrain_schedules = { "a model" = "rate(1 day)" }
+    domain            = { name = "moola.example.com" }
+    retention_days    = { logs = 42 }
+    trainer           = { cpu_max_vcpus = 0, gpu_max_vcpus = 0 }
   }
 
   expect_failures = [
@@ -147,6 +157,8 @@ run "refuses_what_does_not_fit" {
     var.architecture,
     var.authorization,
     var.drift_schedule,
+    var.drift_schedules,
+    var.retrain_schedules,
     var.domain,
     var.retention_days,
     var.trainer,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::commit::{from_json_bytes, put, to_json_bytes};
@@ -15,7 +15,7 @@ use crate::registry::{Registry, Version};
 use crate::serving::log::{self, PredictionRecord};
 use crate::stats::{DriftConfig, DriftReport, Observations, ReferenceProfile, check_drift};
 
-/// The event that makes the monitor look at every model in production.
+/// The event that makes the monitor look at what is in production: at `detail.model`, or without it at every model.
 pub const DRIFT_CHECK_DUE: &str = "Drift Check Due";
 
 /// How drift is looked for.
@@ -149,16 +149,37 @@ impl Monitor {
             if route.version.is_none() {
                 continue;
             }
-            match self.check(&route.model, "production", &format!("{correlation_id}-{}", route.model)).await {
-                Ok((check, _)) => checks.push(check),
-                Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {
-                    info!(model = route.model, reason = error.chain(), "no drift check");
-                }
+            match self.check_serving(&route.model, &format!("{correlation_id}-{}", route.model)).await {
+                Ok(check) => checks.extend(check),
                 // One model's trouble is no reason not to look at the others.
                 Err(error) => warn!(model = route.model, error = error.chain(), "the drift check failed"),
             }
         }
         Ok(checks)
+    }
+
+    /// Checks the version in production of a model; `None` where there is none, or too few predictions of it.
+    async fn check_serving(&self, model: &str, correlation_id: &str) -> Result<Option<DriftCheck>> {
+        match self.check(model, "production", correlation_id).await {
+            Ok((check, _)) => Ok(Some(check)),
+            Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {
+                info!(model, reason = error.chain(), "no drift check");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn on_due(&self, event: &Event) -> Result<()> {
+        match &event.detail["model"] {
+            Value::Null => self.check_all(&event.correlation_id).await.map(|_| ()),
+            Value::String(model) => {
+                // A schedule of a model that does not exist is a mistake, which somebody should hear of.
+                self.registry.model(model).await?;
+                self.check_serving(model, &event.correlation_id).await.map(|_| ())
+            }
+            other => Err(Error::invalid("detail.model", other, "the name of a model, or none for all of them")),
+        }
     }
 
     /// Checks of a model, the newest first.
@@ -204,7 +225,7 @@ impl Monitor {
 impl EventHandler for Monitor {
     async fn handle(&self, event: &Event) -> Result<()> {
         match event.detail_type.as_str() {
-            DRIFT_CHECK_DUE => self.check_all(&event.correlation_id).await.map(|_| ()),
+            DRIFT_CHECK_DUE => self.on_due(event).await,
             _ => Ok(()),
         }
     }

@@ -19,14 +19,14 @@ locals {
     compile = {
       consumer = "compile"
       bus      = local.bus
-      pattern  = { source = ["moola"], "detail-type" = ["Model Version Registered"] }
+      pattern  = { source = ["moola"], "detail-type" = ["Model Version Registered", "Stage Changed"] }
     }
     drift = {
       consumer = "drift"
       bus      = local.bus
       pattern  = { "detail-type" = ["Drift Check Due"] }
     }
-    # Everything: it keeps the event log too.
+    # Everything, Retrain Due included: it keeps the event log too.
     react = {
       consumer = "react"
       bus      = local.bus

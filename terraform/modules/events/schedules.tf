@@ -2,8 +2,11 @@
 
 locals {
   schedules = merge(
-    { maintenance = { expression = "rate(5 minutes)", detail_type = "Maintenance Due" } },
-    var.drift_schedule == null ? {} : { drift-check = { expression = var.drift_schedule, detail_type = "Drift Check Due" } },
+    { maintenance = { expression = "rate(5 minutes)", detail_type = "Maintenance Due", model = "" } },
+    var.drift_schedule == null ? {} : { drift-check = { expression = var.drift_schedule, detail_type = "Drift Check Due", model = "" } },
+    # With a dot: a model may be called check.
+    { for model, expression in var.drift_schedules : "drift.${model}" => { expression = expression, detail_type = "Drift Check Due", model = model } },
+    { for model, expression in var.retrain_schedules : "retrain.${model}" => { expression = expression, detail_type = "Retrain Due", model = model } },
   )
 }
 
@@ -67,7 +70,7 @@ resource "aws_scheduler_schedule" "this" {
     # Not jsonencode, which would write < as \u003c: the Scheduler replaces these words only as they stand. The time that
     # was due makes the id, so a firing that comes twice is recognised.
     input = chomp(<<-JSON
-      {"version": 1, "moola": {"id": "${each.key}@<aws.scheduler.scheduled-time>", "scheduled": "<aws.scheduler.scheduled-time>"}}
+      {"version": 1, ${each.value.model == "" ? "" : "\"model\": \"${each.value.model}\", "}"moola": {"id": "${each.key}@<aws.scheduler.scheduled-time>", "scheduled": "<aws.scheduler.scheduled-time>"}}
     JSON
     )
 

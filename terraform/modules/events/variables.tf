@@ -18,6 +18,16 @@ variable "drift_schedule" {
   type        = string
 }
 
+variable "drift_schedules" {
+  description = "When drift of single models is looked for, by model."
+  type        = map(string)
+}
+
+variable "retrain_schedules" {
+  description = "When models are retrained, by model."
+  type        = map(string)
+}
+
 variable "timeout_secs" {
   description = "Timeout of each function that takes events."
   type        = map(number)

@@ -22,8 +22,8 @@ use crate::contract::{ModelManifest, TrainingSpec, paths};
 use crate::dataset::Datasets;
 use crate::error::{Error, Result};
 use crate::ports::{Engine, Event, EventHandler, LoadedModel, Ports, PutMode};
-use crate::react::subject;
-use crate::registry::{EVALUATION, GateSummary, Registry, VerifiedPackage, Version};
+use crate::react::{is_decided, subject};
+use crate::registry::{EVALUATION, GateSummary, Registry, Stage, VerifiedPackage, Version};
 use crate::samples::{self, SampleSet};
 use crate::stats::bootstrap::default_block_length;
 use crate::stats::{
@@ -206,6 +206,36 @@ impl Gates {
         if self.registry.version(model, version).await?.gates.is_none() {
             self.judge(model, version).await?;
         }
+        // That another version entered production was perhaps told before this report was there.
+        self.judge_overtaken(model).await
+    }
+
+    /// Judges again the versions that wait to be promoted by themselves, but were compared with what serves no more.
+    async fn on_promoted(&self, event: &Event) -> Result<()> {
+        let (model, _) = subject(&event.detail)?;
+        self.judge_overtaken(model).await
+    }
+
+    async fn judge_overtaken(&self, model: &str) -> Result<()> {
+        let route = self.registry.routes().await?.into_iter().find(|route| route.model == model);
+        let Some(serving) = route.and_then(|route| route.version) else { return Ok(()) };
+        let is_overtaken = |version: &Version| {
+            version.auto_promote
+                && version.version > serving
+                && matches!(version.stage, Stage::None | Stage::Staging)
+                && version.gates.as_ref().is_some_and(|gates| gates.passed && gates.compared_with != Some(serving))
+        };
+        let waiting: Vec<u32> =
+            self.registry.versions(model).await?.iter().filter(|it| is_overtaken(it)).map(|it| it.version).collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let moves = self.registry.history(model, usize::MAX).await?;
+        for version in waiting {
+            if !moves.iter().any(|entry| entry.version == version && is_decided(entry)) {
+                self.judge(model, version).await?;
+            }
+        }
         Ok(())
     }
 
@@ -320,6 +350,7 @@ impl EventHandler for Gates {
     async fn handle(&self, event: &Event) -> Result<()> {
         match (event.source.as_str(), event.detail_type.as_str()) {
             ("moola", "Model Version Registered") => self.on_registered(event).await,
+            ("moola", "Stage Changed") if event.detail["to"] == "Production" => self.on_promoted(event).await,
             _ => Ok(()),
         }
     }

@@ -9,3 +9,4 @@ mod invariants;
 mod platform;
 mod redelivery;
 mod retrain;
+mod scheduled;

@@ -315,6 +315,16 @@ impl Platform {
         event
     }
 
+    /// Publishes what a schedule publishes.
+    pub(crate) async fn fire(&self, detail_type: &str, detail: Value) -> Event {
+        let mut event = self.memory.ports().event(detail_type, "", detail);
+        event.source = "moola.schedule".into();
+        event.id = format!("nightly@{}", event.time_ms);
+        event.correlation_id.clone_from(&event.id);
+        self.memory.ports().events.publish(vec![event.clone()]).await.unwrap();
+        event
+    }
+
     pub(crate) async fn serving(&self) -> Option<u32> {
         let routes = self.memory_app().registry.routes().await.unwrap();
         routes.into_iter().find(|route| route.model == MODEL).and_then(|route| route.version)
