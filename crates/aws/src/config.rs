@@ -3,10 +3,14 @@
 use std::env;
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, ConfigLoader, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 
 /// Attempts of a call, the first one included: throttling, 5xx and broken connections are tried again, with pauses
 /// that grow.
@@ -16,7 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An attempt in which no byte came for that long is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Reads the standard AWS environment: region, credentials, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_<SERVICE>`.
+/// Reads the standard AWS environment: region, credentials, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_<SERVICE>`; where it
+/// says nothing, the profile files and what the machine provides.
 pub async fn sdk_config() -> SdkConfig {
     config_loader().load().await
 }
@@ -24,11 +29,54 @@ pub async fn sdk_config() -> SdkConfig {
 /// What [`sdk_config`] loads, to be changed before: rustls over ring, time limits, attempts.
 #[must_use]
 pub fn config_loader() -> ConfigLoader {
-    let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-        .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build())
+        .http_client(http_client())
+        .retry_config(retry_config())
+        .timeout_config(timeout_config())
+}
+
+/// What [`sdk_config`] reads from environment variables, and nothing else: Lambda gives a function its region and its
+/// credentials there. Neither reads files nor asks anybody, and leaves the code that would out of the function.
+#[must_use]
+pub fn function_config() -> SdkConfig {
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
+        .http_client(http_client())
+        .retry_config(retry_config())
+        .timeout_config(timeout_config())
+        .service_config(Environment);
+    config.set_region(variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).map(Region::new));
+    config.set_endpoint_url(variable("AWS_ENDPOINT_URL"));
+    config.build()
+}
+
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+fn retry_config() -> RetryConfig {
+    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+}
+
+fn timeout_config() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build()
+}
+
+/// Settings of one service: `<NAME>_<SERVICE>`, then `<NAME>`.
+#[derive(Debug)]
+struct Environment;
+
+impl LoadServiceConfig for Environment {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        variable(&format!("{}_{service}", key.env())).or_else(|| variable(key.env()))
+    }
+}
+
+/// A variable that says something.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
 /// What moola's things are called; see docs/configuration.md.
@@ -58,13 +106,11 @@ impl Resources {
     /// Reads the environment; what is not set is called `moola`.
     #[must_use]
     pub fn from_env() -> Self {
-        Self::from_vars(|name| env::var(name).ok())
+        Self::from_vars(variable)
     }
 
     fn from_vars(var: impl Fn(&str) -> Option<String>) -> Self {
-        let get = |name: &str, default: &str| {
-            var(name).filter(|value| !value.trim().is_empty()).unwrap_or_else(|| default.to_owned())
-        };
+        let get = |name: &str, default: &str| var(name).unwrap_or_else(|| default.to_owned());
         Self {
             bucket: get("MOOLA_BUCKET", "moola"),
             table: get("MOOLA_TABLE", "moola"),
@@ -87,7 +133,6 @@ mod tests {
     fn what_is_not_set_is_called_moola() {
         let resources = Resources::from_vars(|name| match name {
             "MOOLA_BUCKET" => Some("acme-moola".into()),
-            "MOOLA_TABLE" => Some(" ".into()),
             _ => None,
         });
         assert_eq!((resources.bucket.as_str(), resources.table.as_str()), ("acme-moola", "moola"));

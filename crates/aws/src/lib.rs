@@ -37,7 +37,7 @@ mod table;
 
 #[cfg(feature = "s3")]
 pub use blobs::S3Blobs;
-pub use config::{Resources, config_loader, sdk_config};
+pub use config::{Resources, config_loader, function_config, sdk_config};
 pub use envelope::{decode_event, encode_detail};
 #[cfg(feature = "events")]
 pub use events::EventBridge;

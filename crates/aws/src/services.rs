@@ -7,7 +7,7 @@ use moola_core::Result;
 use moola_core::ports::{Absent, Clock as _, Ports};
 use moola_core::system::{SystemClock, TimeIds};
 
-use crate::{DynamoTable, Resources, S3Blobs, TrustedKeys, sdk_config};
+use crate::{DynamoTable, Resources, S3Blobs, TrustedKeys, function_config};
 
 /// The services of AWS and what moola's things in them are called.
 #[derive(Debug, Clone)]
@@ -19,9 +19,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// Reads the environment.
-    pub async fn from_env() -> Self {
-        Self { config: sdk_config().await, resources: Resources::from_env() }
+    /// Reads the environment of a function.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self { config: function_config(), resources: Resources::from_env() }
     }
 
     /// Blobs, the table and verification. Every other port is [`Absent`]: a function puts in what its role may use.

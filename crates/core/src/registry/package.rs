@@ -23,7 +23,8 @@ impl VerifiedPackage {
     /// # Errors
     /// `NotFound` where the manifest has no such file, `Corrupt` where its bytes are not those that were signed.
     pub async fn file(&self, blobs: &dyn Blobs, name: &str) -> Result<Bytes> {
-        read_file(blobs, &self.manifest, name).await
+        let key = paths::model(&self.manifest.model, self.manifest.version, name);
+        check_file(&self.manifest, name, blobs.get(&key).await)
     }
 }
 
@@ -40,12 +41,16 @@ pub async fn load_package(
     manifest_sha256: &str,
 ) -> Result<VerifiedPackage> {
     let key = paths::model(model, version, paths::MANIFEST);
-    let bytes = blobs.get(&key).await?;
+    let signature_key = paths::model(model, version, paths::SIGNATURE);
+    let model_key = paths::model(model, version, paths::MODEL_ONNX);
+    // All at once: a function waits for this at every cold start.
+    let (bytes, signature, model_bytes) =
+        futures::join!(blobs.get(&key), blobs.get(&signature_key), blobs.get(&model_key));
+    let bytes = bytes?;
     if sha256_hex(&bytes) != manifest_sha256 {
         return Err(Error::corrupt(format!("blob `{key}` is not the manifest that was registered")));
     }
-    let signature_key = paths::model(model, version, paths::SIGNATURE);
-    let signature: PackageSignature = from_json_bytes(&signature_key, &blobs.get(&signature_key).await?)?;
+    let signature: PackageSignature = from_json_bytes(&signature_key, &signature?)?;
     if signature.manifest_sha256 != manifest_sha256 {
         return Err(Error::corrupt(format!("blob `{signature_key}` signs another manifest")));
     }
@@ -57,18 +62,19 @@ pub async fn load_package(
             manifest.model, manifest.version, manifest.format_version
         )));
     }
-    let model = read_file(blobs, &manifest, paths::MODEL_ONNX).await?;
+    let model = check_file(&manifest, paths::MODEL_ONNX, model_bytes)?;
     Ok(VerifiedPackage { manifest, model })
 }
 
-async fn read_file(blobs: &dyn Blobs, manifest: &ModelManifest, name: &str) -> Result<Bytes> {
+/// Checks that a file, as it was read, is the one that the manifest lists.
+fn check_file(manifest: &ModelManifest, name: &str, read: Result<Bytes>) -> Result<Bytes> {
     let Some(digest) = manifest.files.get(name) else {
         let package = format!("{}/{}", manifest.model, manifest.version);
         return Err(Error::not_found("file", format_args!("{name}` of package `{package}")));
     };
-    let key = paths::model(&manifest.model, manifest.version, name);
-    let bytes = blobs.get(&key).await?;
+    let bytes = read?;
     if bytes.len() as u64 != digest.size_bytes || sha256_hex(&bytes) != digest.sha256 {
+        let key = paths::model(&manifest.model, manifest.version, name);
         return Err(Error::corrupt(format!("blob `{key}` does not have the digest in the manifest")));
     }
     Ok(bytes)

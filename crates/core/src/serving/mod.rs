@@ -205,7 +205,7 @@ impl Predictor {
         }
         let models = self.models.clone();
         // What fails is in the status.
-        let looked = tokio::spawn(async move { models.refresh().await });
+        let looked = tokio::spawn(async move { models.freshen(since_ms).await });
         let _ = tokio::time::timeout(limit, looked).await;
     }
 

@@ -194,8 +194,18 @@ impl Models {
 
     /// Reads the routes and loads what is new.
     pub(super) async fn refresh(&self) -> Result<()> {
-        self.looked_ms.store(self.ports.clock.now_ms(), Ordering::Relaxed);
         let _one_at_a_time = self.refreshing.lock().await;
+        self.look().await
+    }
+
+    /// As [`Models::refresh`], unless somebody looked after `since_ms`; waits for whoever is looking now.
+    pub(super) async fn freshen(&self, since_ms: i64) -> Result<()> {
+        let _one_at_a_time = self.refreshing.lock().await;
+        if self.has_looked_since(since_ms) { Ok(()) } else { self.look().await }
+    }
+
+    async fn look(&self) -> Result<()> {
+        self.looked_ms.store(self.ports.clock.now_ms(), Ordering::Relaxed);
         let routes = match self.registry.routes().await {
             Ok(routes) => routes,
             Err(error) => {
