@@ -93,6 +93,12 @@ impl Environment {
         first.expect("a time").duration_since(self.started)
     }
 
+    /// How long ago the bootstrap was started.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Invokes the function: its answer, or its error as it is reported to Lambda.
     ///
     /// # Errors
@@ -177,7 +183,8 @@ pub fn http_event(method: &str, path: &str, body: Option<&Value>) -> Value {
 async fn next(State(shared): State<Arc<Shared>>) -> Response {
     shared.asked.send_if_modified(|asked| asked.is_none() && asked.replace(Instant::now()).is_none());
     let Some((id, payload)) = shared.waiting.lock().await.recv().await else {
-        return StatusCode::GONE.into_response();
+        // Nobody will invoke it any more; it is about to be killed.
+        return std::future::pending().await;
     };
     let headers = [
         ("lambda-runtime-aws-request-id", id),
