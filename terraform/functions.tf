@@ -50,8 +50,8 @@ locals {
       timeout_secs = 120
       batch_size   = 5
       access = {
-        read    = ["datasets/", "runs/", "models/"]
-        write   = ["datasets/", "runs/", "models/"]
+        read    = ["datasets/", "runs/", "models/", "uploads/"]
+        write   = ["datasets/", "runs/", "models/", "uploads/"]
         list    = ["runs/"]
         table   = "write"
         publish = true
@@ -65,7 +65,7 @@ locals {
       timeout_secs = 300
       batch_size   = 1
       access = {
-        read    = ["models/", "datasets/", "runs/"]
+        read    = ["models/", "datasets/", "runs/", "uploads/"]
         write   = ["models/"]
         table   = "write"
         publish = true

@@ -120,6 +120,15 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
           days = expiration.value
         }
       }
+
+      # Of two rules for an object, S3 follows the one that ends sooner.
+      dynamic "noncurrent_version_expiration" {
+        for_each = rule.value.noncurrent_days == null ? [] : [rule.value.noncurrent_days]
+
+        content {
+          noncurrent_days = noncurrent_version_expiration.value
+        }
+      }
     }
   }
 

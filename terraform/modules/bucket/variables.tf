@@ -35,11 +35,12 @@ variable "noncurrent_days" {
 }
 
 variable "lifecycle_rules" {
-  description = "By name: prefix, days after which objects move to infrequent access (null: never), days after which they expire (null: never)."
+  description = "By name: prefix, days after which objects move to infrequent access (null: never), days after which they expire (null: never), days for which replaced and deleted ones can be brought back (null: noncurrent_days)."
   type = map(object({
     prefix          = string
     infrequent_days = optional(number)
     expire_days     = optional(number)
+    noncurrent_days = optional(number)
   }))
   default = {}
 }

@@ -25,6 +25,7 @@ module "data" {
     outcomes    = { prefix = "outcomes/", infrequent_days = local.infrequent_days, expire_days = var.retention_days.predictions }
     drift       = { prefix = "drift/", infrequent_days = local.infrequent_days, expire_days = var.retention_days.predictions }
     runs        = { prefix = "runs/", infrequent_days = local.infrequent_days }
+    uploads     = { prefix = "uploads/", expire_days = 1, noncurrent_days = 1 }
   }
 }
 

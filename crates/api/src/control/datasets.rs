@@ -8,9 +8,9 @@ use moola_market::Interval;
 use moola_market::validate::{Mode, RejectedRow, ValidationReport};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlState, Limit, NoParams};
+use super::{ControlState, Limit, NoParams, uploads};
 use crate::error::ApiResult;
-use crate::extract::{Json, Path, Query, read_body};
+use crate::extract::{Json, Path, Query};
 
 /// How a file is imported.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct ImportParams {
     /// Whether the bars are added to those of the latest version.
     #[serde(default)]
     pub append: bool,
+    /// The upload that holds the file, in place of the body.
+    #[serde(default)]
+    pub upload: Option<String>,
 }
 
 /// How a file is validated.
@@ -45,6 +48,8 @@ pub struct ValidateParams {
     pub interval: Option<Interval>,
     /// How the file is written; told by its content by default.
     pub format: Format,
+    /// The upload that holds the file, in place of the body.
+    pub upload: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,17 +89,19 @@ pub(super) struct RejectedList {
         ("mode" = Option<String>, Query, description = "`strict` (default) or `quarantine`"),
         ("format" = Option<String>, Query, description = "`csv`, `json`, `parquet`"),
         ("filename" = Option<String>, Query, description = "For the record"),
-        ("append" = Option<bool>, Query, description = "Adds to the latest version")),
+        ("append" = Option<bool>, Query, description = "Adds to the latest version"),
+        ("upload" = Option<String>, Query, description = "The upload that holds the file, in place of the body")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
     responses((status = 201, description = "A new version with its quality report"),
         (status = 200, description = "A version of these bars was there before"),
-        (status = 400, description = "The file cannot be read, or a row breaks a rule in strict mode")))]
+        (status = 400, description = "The file cannot be read, or a row breaks a rule in strict mode"),
+        (status = 404, description = "Nothing was sent to the upload")))]
 pub(super) async fn import(
     State(state): State<ControlState>,
     Query(params): Query<ImportParams>,
     request: Request,
 ) -> ApiResult<(StatusCode, Json<ImportView>)> {
-    let bytes = read_body(request).await?;
+    let bytes = uploads::file(&state, params.upload.as_deref(), request).await?;
     let file_name = params.filename.unwrap_or_else(|| "upload".into());
     let import = ImportRequest {
         interval: params.interval,
@@ -112,15 +119,17 @@ pub(super) async fn import(
 /// Validates a file of bars and stores nothing.
 #[utoipa::path(post, path = "/api/v2/datasets/validate", tag = "datasets", operation_id = "validate_dataset",
     params(("interval" = Option<String>, Query, description = "Such as `1h`"),
-        ("format" = Option<String>, Query, description = "`csv`, `json`, `parquet`")),
+        ("format" = Option<String>, Query, description = "`csv`, `json`, `parquet`"),
+        ("upload" = Option<String>, Query, description = "The upload that holds the file, in place of the body")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream", description = "The file"),
     responses((status = 200, description = "What was found, and every row that strict mode would refuse"),
         (status = 400, description = "The file cannot be read")))]
 pub(super) async fn validate(
+    State(state): State<ControlState>,
     Query(params): Query<ValidateParams>,
     request: Request,
 ) -> ApiResult<Json<ValidationView>> {
-    let bytes = read_body(request).await?;
+    let bytes = uploads::file(&state, params.upload.as_deref(), request).await?;
     let request = ImportRequest {
         interval: params.interval,
         format: params.format,

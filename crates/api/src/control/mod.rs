@@ -9,6 +9,7 @@ mod jobs;
 mod models;
 mod training;
 mod upload;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -119,7 +120,7 @@ pub fn router(state: ControlState) -> Router {
         .merge(drift_router(state))
 }
 
-/// Datasets, features, training and jobs.
+/// Datasets, uploads, features, training and jobs.
 pub fn data_router(state: ControlState) -> Router {
     let datasets = Router::new()
         .route("/api/v2/datasets", get(datasets::list).post(datasets::import))
@@ -132,6 +133,7 @@ pub fn data_router(state: ControlState) -> Router {
         .layer(Extension(BodyLimit(state.limits.max_dataset_bytes)));
     Router::new()
         .merge(datasets)
+        .route("/api/v2/uploads", post(uploads::create))
         .route("/api/v2/features", get(features::list))
         .route("/api/v2/features/compute", post(features::compute))
         .route("/api/v2/training/jobs", get(training::list).post(training::start))
@@ -240,6 +242,7 @@ async fn events(State(state): State<ControlState>, Query(limit): Query<Limit>) -
     models::restore,
     models::demote,
     upload::register,
+    uploads::create,
     drift::check,
     drift::list,
     drift::show,

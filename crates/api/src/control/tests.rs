@@ -18,7 +18,7 @@ fn empty_reasons_are_replaced() {
 #[test]
 fn the_document_has_every_route() {
     let document = ControlApi::openapi();
-    assert_eq!(document.paths.paths.len(), 35);
+    assert_eq!(document.paths.paths.len(), 36);
     assert!(document.paths.paths.contains_key("/api/v2/models/{model}/versions/{version}/deploy"));
 }
 

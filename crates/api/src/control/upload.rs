@@ -22,7 +22,7 @@ use moola_market::simulate::{SimulationConfig, simulate};
 use moola_market::windows::{NUM_CHANNELS, Scaling, WINDOW_BARS};
 use serde::{Deserialize, Serialize};
 
-use super::ControlState;
+use super::{ControlState, uploads};
 use crate::error::{ApiError, ApiResult};
 use crate::extract::{Json, Path};
 
@@ -33,7 +33,11 @@ pub struct RegisterRequest {
     /// What the model is.
     pub manifest: UploadManifest,
     /// The ONNX file, in base64.
-    pub model_base64: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_base64: Option<String>,
+    /// The upload that holds the ONNX file, in place of `model_base64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_upload: Option<String>,
 }
 
 /// What a model from elsewhere is.
@@ -108,20 +112,16 @@ fn one() -> usize {
 /// Registers a model from elsewhere.
 #[utoipa::path(post, path = "/api/v2/models/{model}/versions", tag = "models", operation_id = "register_model_version",
     params(("model" = String, Path, description = "Its name; created where it does not exist")),
-    request_body(content = serde_json::Value, description = "`manifest` (`task`, `inputs`, `classes`, `window_bars`, `feature_set`, `evaluation`) and `model_base64`"),
+    request_body(content = serde_json::Value, description = "`manifest` (`task`, `inputs`, `classes`, `window_bars`, `feature_set`, `evaluation`) and `model_base64`, or `model_upload` with the id of an upload"),
     responses((status = 201, description = "The version"), (status = 400, description = "The file is no model that can be served, or does not fit its manifest"),
-        (status = 404, description = "No such dataset or feature set")))]
+        (status = 404, description = "No such dataset or feature set, or nothing was sent to the upload")))]
 pub(super) async fn register(
     State(state): State<ControlState>,
     Path(model): Path<String>,
     Json(request): Json<RegisterRequest>,
 ) -> ApiResult<(StatusCode, Json<Version>)> {
-    let RegisterRequest { manifest, model_base64 } = request;
-    let bytes = BASE64
-        .decode(model_base64.as_bytes())
-        .map_err(|error| ApiError::invalid("model_base64", error, "an ONNX file in base64 with padding"))?;
-    drop(model_base64);
-    let bytes = Bytes::from(bytes);
+    let RegisterRequest { manifest, model_base64, model_upload } = request;
+    let bytes = file(&state, model_base64, model_upload).await?;
     let engine = state.engines.first().cloned().ok_or_else(|| Error::internal("there is no engine"))?;
     let engine_name = engine.name();
     let content = bytes.clone();
@@ -179,6 +179,23 @@ pub(super) async fn register(
         })
         .await?;
     Ok((StatusCode::CREATED, Json(version)))
+}
+
+/// The ONNX file.
+async fn file(state: &ControlState, base64: Option<String>, upload: Option<String>) -> ApiResult<Bytes> {
+    match (base64, upload) {
+        (Some(text), None) => match BASE64.decode(text.as_bytes()) {
+            Ok(bytes) => Ok(Bytes::from(bytes)),
+            Err(error) => Err(ApiError::invalid("model_base64", error, "an ONNX file in base64 with padding")),
+        },
+        // Without base64 it is a quarter smaller.
+        (None, Some(id)) => uploads::read(state, "model_upload", &id, state.limits.max_model_bytes / 4 * 3).await,
+        (None, None) => {
+            let expected = "an ONNX file in base64, or `model_upload` with the id of an upload";
+            Err(ApiError::invalid("model_base64", "absent", expected))
+        }
+        (Some(_), Some(id)) => Err(ApiError::invalid("model_upload", id, "absent where `model_base64` is there")),
+    }
 }
 
 /// The inputs and the output of a manifest, checked against the graph.

@@ -60,7 +60,8 @@ pub(super) async fn run(global: &Global, client: &Client, command: ModelsCommand
             let text = read_input(&manifest)?;
             let manifest: UploadManifest =
                 serde_json::from_slice(&text).with_context(|| format!("the manifest `{}`", manifest.display()))?;
-            let request = RegisterRequest { manifest, model_base64: BASE64.encode(read_input(&file)?) };
+            let request =
+                RegisterRequest { manifest, model_base64: Some(BASE64.encode(read_input(&file)?)), model_upload: None };
             let call = Call::post(&["models", &model, "versions"]).json(&request)?;
             show(global, client, call, |version: Version| {
                 let name = format!("{}/{}", version.model, version.version);

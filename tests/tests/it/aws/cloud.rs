@@ -5,8 +5,10 @@ use std::time::Duration;
 use moola_aws::decode_event;
 use moola_core::react::RETRAIN_DUE;
 use moola_tests::emulator::{Emulator, unique_name};
+use moola_tests::graphs::{constant, constant_manifest};
 use moola_tests::setup::Setup;
 use moola_tests::{bars, until};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::platform::Platform;
@@ -69,6 +71,49 @@ async fn drift_leads_to_a_new_version_by_itself_in_aws() {
     let runs = api.get("/api/v2/training/jobs").await.ok();
     let scheduled = runs["runs"].as_array().unwrap().iter().filter(|run| run["trigger"] == "schedule").count();
     assert_eq!(scheduled, 1, "{runs}");
+    platform.batch.shutdown().await;
+}
+
+/// API Gateway takes 10 MB, Lambda 6.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_larger_than_a_request_come_by_upload() {
+    let Some(emulator) = Emulator::shared() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let platform = Platform::start(emulator, "", dir.path(), true).await;
+    let api = &platform.api;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let upload = async |file: Vec<u8>| {
+        let made = api.post("/api/v2/uploads", &Value::Null).await.ok();
+        let answer = http.put(made["url"].as_str().unwrap()).body(file).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        made["upload_id"].as_str().unwrap().to_owned()
+    };
+    let simulated = bars::simulated(1, 200_000);
+    let file = bars::csv(&simulated);
+    assert!(file.len() > 10 << 20, "{} bytes", file.len());
+    let num_bytes = file.len();
+    let id = upload(file.into_bytes()).await;
+    let import = async |upload_id: &str| {
+        let path = format!("/api/v2/datasets?name=d&symbol=d&interval=1h&upload={upload_id}");
+        api.send(Method::POST, &path, None, Vec::new()).await.unwrap()
+    };
+    let imported = import(&id).await.ok();
+    assert_eq!(imported["dataset"]["num_rows"], simulated.len(), "{}", imported["dataset"]);
+    eprintln!("{num_bytes} bytes in one upload");
+
+    let id = upload(constant(&[0.25, 0.75])).await;
+    let body = json!({ "manifest": constant_manifest(), "model_upload": id });
+    let version = api.post("/api/v2/models/m/versions", &body).await.ok();
+    assert_eq!((&version["model"], &version["version"]), (&json!("m"), &json!(1)));
+
+    // Made, but nothing was sent.
+    let made = api.post("/api/v2/uploads", &Value::Null).await.ok();
+    let unsent = made["upload_id"].as_str().unwrap();
+    let message = import(unsent).await.refused(404);
+    assert!(message.contains("`upload`") && message.contains(unsent), "{message}");
+    let body = json!({ "manifest": constant_manifest(), "model_upload": unsent });
+    let message = api.post("/api/v2/models/m/versions", &body).await.refused(404);
+    assert!(message.contains("`model_upload`") && message.contains(unsent), "{message}");
     platform.batch.shutdown().await;
 }
 
