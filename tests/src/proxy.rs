@@ -90,6 +90,12 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
+    /// From now on each request meets one of `faults` with the probability `rate`.
+    pub fn set(&self, faults: &[Fault], rate: f64) {
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        (plan.faults, plan.rate) = (faults.to_vec(), rate);
+    }
+
     /// How many requests met each fault.
     #[must_use]
     pub fn num_met(&self) -> BTreeMap<Fault, usize> {

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::commit::{from_json_bytes, put, to_json_bytes};
 use crate::contract::{ModelManifest, Task, paths};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ports::{Condition, Event, EventHandler, Key, Ports, PutMode, Query};
+use crate::ports::{Condition, Event, EventHandler, Key, Ports, PutMode, Query, Write};
 use crate::registry::{Registry, Version};
 use crate::serving::log::{self, PredictionRecord};
 use crate::stats::{DriftConfig, DriftReport, Observations, ReferenceProfile, check_drift};
@@ -64,6 +64,16 @@ pub struct DriftCheck {
     pub created_ms: i64,
 }
 
+/// How long it is remembered that a check that was due was done: longer than a bus delivers an event again.
+const DONE_SECS: i64 = 14 * 24 * 3600;
+
+/// A check that was due and was done.
+#[derive(Debug, Serialize)]
+struct Done {
+    /// Seconds since the epoch.
+    expires_at: i64,
+}
+
 /// Looks for drift.
 #[derive(Debug, Clone)]
 pub struct Monitor {
@@ -86,6 +96,17 @@ impl Monitor {
     /// # Errors
     /// `NotFound`; `Refused` where too few predictions were logged, or the version has no reference.
     pub async fn check(&self, model: &str, reference: &str, correlation_id: &str) -> Result<(DriftCheck, DriftReport)> {
+        self.check_with(model, reference, correlation_id, Vec::new()).await
+    }
+
+    /// Checks, and applies `writes` with the check or not at all.
+    async fn check_with(
+        &self,
+        model: &str,
+        reference: &str,
+        correlation_id: &str,
+        mut writes: Vec<Write>,
+    ) -> Result<(DriftCheck, DriftReport)> {
         let version = self.registry.resolve(model, reference).await?;
         let now_ms = self.ports.clock.now_ms();
         let since_ms = now_ms - i64::try_from(self.config.window_secs).unwrap_or(i64::MAX / 2000) * 1000;
@@ -133,50 +154,56 @@ impl Monitor {
         });
         let kind = if check.drifted { "Drift Detected" } else { "Drift Not Detected" };
         let event = self.ports.event(kind, correlation_id, detail);
-        let write = put(Key::new(format!("drift/{model}"), &check_id), &check, Condition::Absent)?;
-        self.ports.commit(vec![write], vec![event]).await?;
+        writes.push(put(Key::new(format!("drift/{model}"), &check_id), &check, Condition::Absent)?);
+        self.ports.commit(writes, vec![event]).await?;
         Ok((check, report))
     }
 
     /// Checks the version in production of every model; a model with too few predictions, or whose check fails, is passed
     /// over.
-    ///
-    /// # Errors
-    /// Those of the table.
-    pub async fn check_all(&self, correlation_id: &str) -> Result<Vec<DriftCheck>> {
-        let mut checks = Vec::new();
+    async fn check_all(&self, due: &Event) -> Result<()> {
         for route in self.registry.routes().await? {
             if route.version.is_none() {
                 continue;
             }
-            match self.check_serving(&route.model, &format!("{correlation_id}-{}", route.model)).await {
-                Ok(check) => checks.extend(check),
-                // One model's trouble is no reason not to look at the others.
-                Err(error) => warn!(model = route.model, error = error.chain(), "the drift check failed"),
+            // One model's trouble is no reason not to look at the others.
+            if let Err(error) =
+                self.check_serving(&route.model, due, &format!("{}-{}", due.correlation_id, route.model)).await
+            {
+                warn!(model = route.model, error = error.chain(), "the drift check failed");
             }
         }
-        Ok(checks)
+        Ok(())
     }
 
-    /// Checks the version in production of a model; `None` where there is none, or too few predictions of it.
-    async fn check_serving(&self, model: &str, correlation_id: &str) -> Result<Option<DriftCheck>> {
-        match self.check(model, "production", correlation_id).await {
-            Ok((check, _)) => Ok(Some(check)),
+    /// Checks the version in production of a model, once for each `due`; where there is none, or too few predictions of
+    /// it, there is no check.
+    async fn check_serving(&self, model: &str, due: &Event, correlation_id: &str) -> Result<()> {
+        let key = Key::new(format!("drift-due/{model}"), &due.id);
+        if self.ports.table.get(&key).await?.is_some() {
+            return Ok(());
+        }
+        let done = Done { expires_at: self.ports.clock.now_ms() / 1000 + DONE_SECS };
+        let done = put(key.clone(), &done, Condition::Absent)?;
+        match self.check_with(model, "production", correlation_id, vec![done]).await {
+            Ok(_) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {
                 info!(model, reason = error.chain(), "no drift check");
-                Ok(None)
+                Ok(())
             }
+            // Told twice at the same time: the other one was faster.
+            Err(error) if error.kind() == ErrorKind::Conflict && self.ports.table.get(&key).await?.is_some() => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     async fn on_due(&self, event: &Event) -> Result<()> {
         match &event.detail["model"] {
-            Value::Null => self.check_all(&event.correlation_id).await.map(|_| ()),
+            Value::Null => self.check_all(event).await,
             Value::String(model) => {
                 // A schedule of a model that does not exist is a mistake, which somebody should hear of.
                 self.registry.model(model).await?;
-                self.check_serving(model, &event.correlation_id).await.map(|_| ())
+                self.check_serving(model, event, &event.correlation_id).await
             }
             other => Err(Error::invalid("detail.model", other, "the name of a model, or none for all of them")),
         }

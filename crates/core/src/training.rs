@@ -18,8 +18,8 @@ use crate::dataset::Datasets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_name;
 use crate::ports::{
-    Condition, Event, EventHandler, JOB_EVENT_SOURCE, JOB_EVENT_TYPE, JobFilter, JobId, JobRequest, JobStatus, Key,
-    Ports, PutMode, Query,
+    CORRELATION_TAG, Condition, Event, EventHandler, JOB_EVENT_SOURCE, JOB_EVENT_TYPE, JobFilter, JobId, JobRequest,
+    JobStatus, Key, Ports, PutMode, Query,
 };
 use crate::registry::{NewVersion, Registry, Version};
 
@@ -321,7 +321,10 @@ impl Training {
             array_size: None,
             attempts: spec.resources.attempts,
             timeout_secs: spec.resources.timeout_secs,
-            tags: BTreeMap::from([("run_id".into(), run.run_id.clone())]),
+            tags: BTreeMap::from([
+                ("run_id".into(), run.run_id.clone()),
+                (CORRELATION_TAG.into(), run.correlation_id.clone()),
+            ]),
         };
         let job_id = match self.ports.jobs.submit(job).await {
             Ok(job_id) => job_id,

@@ -8,8 +8,8 @@
 //! | `{"Records": [...]}` of SQS | an event source mapping | `{"batchItemFailures": [...]}`: what to deliver again |
 //! | an event of EventBridge | a rule, `cargo lambda invoke` | `null`, or the error, which makes Lambda try again |
 //!
-//! An event that can never be handled (a defect in it, or a rule that refuses) is logged and counted, and not delivered
-//! again: [`Failure`] says which is which.
+//! An event that there is nothing to do about (what it is about is gone, or a rule refuses) counts as handled. Any other
+//! failure makes it come again, and at last puts it aside for people.
 
 mod batch;
 mod metrics;

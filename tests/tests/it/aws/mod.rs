@@ -5,5 +5,8 @@ mod events;
 mod faults;
 mod jobs;
 mod platform;
+mod predict;
+mod redelivery;
+mod resume;
 mod storage;
 mod watch;
