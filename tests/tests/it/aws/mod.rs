@@ -8,5 +8,6 @@ mod platform;
 mod predict;
 mod redelivery;
 mod resume;
+mod resume;
 mod storage;
 mod watch;
