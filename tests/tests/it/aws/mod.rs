@@ -8,6 +8,5 @@ mod platform;
 mod predict;
 mod redelivery;
 mod resume;
-mod resume;
 mod storage;
 mod watch;
