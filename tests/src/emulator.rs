@@ -44,6 +44,7 @@ impl Emulator {
         SHARED.get_or_init(|| installed("ministack", "ministack==1.5.33 cryptography").map(Self::start)).as_ref()
     }
 
+    #[expect(clippy::zombie_processes, reason = "it lives as long as this process, whose end it waits for")]
     fn start(program: PathBuf) -> Self {
         let address = free_address();
         let dir = env::temp_dir().join(format!("moola-emulator-{}", std::process::id()));

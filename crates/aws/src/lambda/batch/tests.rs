@@ -67,7 +67,7 @@ async fn a_queue_gets_back_what_must_come_again() {
 #[tokio::test]
 async fn a_single_event_that_must_come_again_is_an_error() {
     let (handler, metrics) = (Handler::default(), Metrics::new("test"));
-    let mut one = async |event: Value| {
+    let one = async |event: Value| {
         let body = lambda_http::Body::Text(event.to_string());
         handle(&handler, parse(&body)?, &metrics).await
     };
