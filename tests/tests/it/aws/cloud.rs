@@ -12,6 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::platform::Platform;
+use super::redelivery::all_events_again_change_nothing;
 use crate::r#loop::{LIMIT, SETTINGS, drift_to_retrain, event, event_of, in_production};
 
 /// Publishes what EventBridge Scheduler publishes, as Terraform tells it to.
@@ -71,6 +72,7 @@ async fn drift_leads_to_a_new_version_by_itself_in_aws() {
     let runs = api.get("/api/v2/training/jobs").await.ok();
     let scheduled = runs["runs"].as_array().unwrap().iter().filter(|run| run["trigger"] == "schedule").count();
     assert_eq!(scheduled, 1, "{runs}");
+    all_events_again_change_nothing(emulator, &platform).await;
     platform.batch.shutdown().await;
 }
 
