@@ -64,6 +64,8 @@ impl Emulator {
             .arg(&dir)
             .env("GATEWAY_PORT", address.port().to_string())
             .env("BIND_HOST", address.ip().to_string())
+            // It would listen on every interface.
+            .env("IOT_MTLS_ENABLED", "0")
             .env("TMPDIR", &dir)
             .env("S3_DATA_DIR", dir.join("s3"))
             .env("STATE_DIR", dir.join("state"))
