@@ -35,8 +35,9 @@ fn python_environment(name: &str, requirements: &str) -> Result<PathBuf> {
         return Ok(dir);
     }
     let python = dir.join("bin/python");
-    if !python.exists() {
-        run("python3", &["-m", "venv", &dir.to_string_lossy()], &[])?;
+    // A half made environment has no pip.
+    if !dir.join("bin/pip").exists() {
+        run("python3", &["-m", "venv", "--clear", &dir.to_string_lossy()], &[])?;
     }
     run(&python.to_string_lossy(), &["-m", "pip", "install", "--quiet", "--requirement", requirements], &[])?;
     std::fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())?;

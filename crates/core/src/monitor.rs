@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::commit::{from_json_bytes, put, to_json_bytes};
 use crate::contract::{ModelManifest, Task, paths};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ports::{Condition, Event, EventHandler, Key, Ports, PutMode, Query, Write};
-use crate::registry::{Registry, Version};
+use crate::registry::{Registry, Route, Version};
 use crate::serving::log::{self, PredictionRecord};
 use crate::stats::{DriftConfig, DriftReport, Observations, ReferenceProfile, check_drift};
 
@@ -64,6 +64,8 @@ pub struct DriftCheck {
     pub created_ms: i64,
 }
 
+/// Most events that are published at once.
+const MAX_EVENTS: usize = 10;
 /// How long it is remembered that a check that was due was done: longer than a bus delivers an event again.
 const DONE_SECS: i64 = 14 * 24 * 3600;
 
@@ -110,6 +112,8 @@ impl Monitor {
         let version = self.registry.resolve(model, reference).await?;
         let now_ms = self.ports.clock.now_ms();
         let since_ms = now_ms - i64::try_from(self.config.window_secs).unwrap_or(i64::MAX / 2000) * 1000;
+        // Older predictions are of other versions.
+        let since_ms = since_ms.max(version.created_ms);
         let max_rows = self.config.max_rows;
         let records = log::read_version(&self.ports, model, version.version, since_ms, max_rows).await?;
         let (manifest, profile) = self.reference(&version).await?;
@@ -159,33 +163,34 @@ impl Monitor {
         Ok((check, report))
     }
 
-    /// Checks the version in production of every model; a model with too few predictions, or whose check fails, is passed
-    /// over.
-    async fn check_all(&self, due: &Event) -> Result<()> {
-        for route in self.registry.routes().await? {
-            if route.version.is_none() {
-                continue;
-            }
-            // One model's trouble is no reason not to look at the others.
-            if let Err(error) =
-                self.check_serving(&route.model, due, &format!("{}-{}", due.correlation_id, route.model)).await
-            {
-                warn!(model = route.model, error = error.chain(), "the drift check failed");
-            }
+    /// Makes a check due of every model that has a version in production: each is an event of its own, so that many models
+    /// take no longer than one, and the trouble of one is not that of the others.
+    async fn fan_out(&self, due: &Event) -> Result<()> {
+        let models = self.registry.routes().await?.into_iter().filter(|route| route.version.is_some());
+        let events: Vec<Event> = models
+            .map(|Route { model, .. }| Event {
+                id: format!("{}-{model}", due.id),
+                correlation_id: format!("{}-{model}", due.correlation_id),
+                detail: json!({"version": 1, "model": model}),
+                ..due.clone()
+            })
+            .collect();
+        for events in events.chunks(MAX_EVENTS) {
+            self.ports.events.publish(events.to_vec()).await?;
         }
         Ok(())
     }
 
     /// Checks the version in production of a model, once for each `due`; where there is none, or too few predictions of
     /// it, there is no check.
-    async fn check_serving(&self, model: &str, due: &Event, correlation_id: &str) -> Result<()> {
+    async fn check_serving(&self, model: &str, due: &Event) -> Result<()> {
         let key = Key::new(format!("drift-due/{model}"), &due.id);
         if self.ports.table.get(&key).await?.is_some() {
             return Ok(());
         }
         let done = Done { expires_at: self.ports.clock.now_ms() / 1000 + DONE_SECS };
         let done = put(key.clone(), &done, Condition::Absent)?;
-        match self.check_with(model, "production", correlation_id, vec![done]).await {
+        match self.check_with(model, "production", &due.correlation_id, vec![done]).await {
             Ok(_) => Ok(()),
             Err(error) if matches!(error.kind(), ErrorKind::Refused | ErrorKind::NotFound) => {
                 info!(model, reason = error.chain(), "no drift check");
@@ -199,11 +204,11 @@ impl Monitor {
 
     async fn on_due(&self, event: &Event) -> Result<()> {
         match &event.detail["model"] {
-            Value::Null => self.check_all(event).await,
+            Value::Null => self.fan_out(event).await,
             Value::String(model) => {
                 // A schedule of a model that does not exist is a mistake, which somebody should hear of.
                 self.registry.model(model).await?;
-                self.check_serving(model, event, &event.correlation_id).await
+                self.check_serving(model, event).await
             }
             other => Err(Error::invalid("detail.model", other, "the name of a model, or none for all of them")),
         }

@@ -113,10 +113,15 @@ impl Reactor {
             }
             match self.registry.transition(model, version, to, &decision).await {
                 Ok(_) => {}
-                // Somebody decided otherwise meanwhile, or another version was faster: theirs stands.
-                Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Refused) => {
+                // Another version was faster: it stands.
+                Err(error) if error.kind() == ErrorKind::Refused => {
                     warn!(model, version, reason = error.chain(), "not promoted");
                     return Ok(());
+                }
+                // Somebody changed something meanwhile, a tag or the stage: what holds now is looked at anew.
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    let message = format!("model version `{model}/{version}` changed while it was promoted");
+                    return Err(Error::unavailable(message).with_source(error));
                 }
                 Err(error) => return Err(error),
             }
@@ -233,6 +238,11 @@ impl Reactor {
                         let release = Write::Delete { key, condition: Condition::Revision(revision) };
                         self.ports.table.write(vec![release]).await?;
                     }
+                }
+                if error.kind() == ErrorKind::Refused {
+                    warn!(model, version, reason = error.chain(), "no retrain");
+                    let detail = json!({"model": model, "model_version": version, "reason": error.chain()});
+                    return self.skip(event, detail).await;
                 }
                 Err(error)
             }

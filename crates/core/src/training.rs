@@ -338,7 +338,10 @@ impl Training {
         info!(run_id = run.run_id, %job_id, "run submitted");
         // An event of the job, or a cancellation, may have been faster; only the id is added.
         let run = self.record_job(&run.run_id, &job_id).await?;
-        if run.status == RunStatus::Cancelled {
+        if run.job_id.as_ref() != Some(&job_id) {
+            // An earlier attempt to submit arrived after all.
+            self.ports.jobs.cancel(&job_id, "the run has another job").await?;
+        } else if run.status == RunStatus::Cancelled {
             self.ports.jobs.cancel(&job_id, "the run was cancelled").await?;
         }
         Ok(run)
@@ -521,6 +524,9 @@ impl Training {
             }
             if run.job_id.as_ref() != Some(job_id) {
                 warn!(run_id, %job_id, "the run has another job");
+                if !status.is_final() {
+                    self.ports.jobs.cancel(job_id, "the run has another job").await?;
+                }
                 return Ok(());
             }
             if run.status == RunStatus::Cancelled && !status.is_final() {
@@ -539,35 +545,36 @@ impl Training {
                 })
                 .await?;
             }
-            JobStatus::Succeeded => match self.result(run_id).await? {
+            JobStatus::Succeeded | JobStatus::Failed => match self.result(run_id).await? {
                 Some(RunResult { outcome: RunOutcome::Failed { reason }, .. }) => {
                     self.end(run_id, RunStatus::Failed, Some(reason)).await?;
                 }
-                Some(result) => match self.complete(&run, result).await {
-                    Err(error) if !error.is_retryable() => {
-                        warn!(run_id, error = error.chain(), "the result became no version");
-                        self.end(run_id, RunStatus::Failed, Some(error.chain())).await?;
-                    }
-                    done => {
-                        done?;
-                    }
-                },
-                None => {
+                // A result is whole: it was written last, however the job ended then.
+                Some(result) => self.complete_or_fail(&run, result).await?,
+                None if status == JobStatus::Succeeded => {
                     let reason = "the job succeeded without a result".to_owned();
                     self.end(run_id, RunStatus::Failed, Some(reason)).await?;
                 }
+                None => {
+                    self.end(run_id, RunStatus::Failed, reason.map(str::to_owned)).await?;
+                }
             },
-            JobStatus::Failed => {
-                let said = match self.result(run_id).await? {
-                    Some(RunResult { outcome: RunOutcome::Failed { reason }, .. }) => Some(reason),
-                    _ => None,
-                };
-                let reason = said.or_else(|| reason.map(str::to_owned));
-                self.end(run_id, RunStatus::Failed, reason).await?;
-            }
             JobStatus::Submitted | JobStatus::Runnable => {}
         }
         Ok(())
+    }
+
+    /// Makes a version of a finished run. The run fails where what it left cannot become one; whatever else is in the way
+    /// may pass, and the result is there to be taken up again.
+    async fn complete_or_fail(&self, run: &Run, result: RunResult) -> Result<()> {
+        let Err(error) = self.complete(run, result).await else { return Ok(()) };
+        if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Corrupt | ErrorKind::NotFound) {
+            warn!(run_id = run.run_id, error = error.chain(), "the result became no version");
+            self.end(&run.run_id, RunStatus::Failed, Some(error.chain())).await?;
+            return Ok(());
+        }
+        Err(Error::unavailable(format!("the result of run `{}` could not be registered yet", run.run_id))
+            .with_source(error))
     }
 
     /// Makes a version of a finished run.
@@ -681,8 +688,9 @@ impl EventHandler for Training {
         match (event.source.as_str(), event.detail_type.as_str()) {
             (JOB_EVENT_SOURCE, JOB_EVENT_TYPE) => self.on_job_event(&event.detail).await,
             (_, MAINTENANCE_DUE) => {
-                self.ports.relay_outbox().await?;
-                self.resume(SUBMITTING).await
+                let relayed = self.ports.relay_outbox().await;
+                self.resume(SUBMITTING).await?;
+                relayed.map(|_| ())
             }
             _ => Ok(()),
         }

@@ -366,7 +366,7 @@ pub(super) async fn write_outcomes(ports: &Ports, outcomes: &[Outcome]) -> Resul
 /// `Corrupt` for a line that is no record; those of the blobs.
 pub async fn read(ports: &Ports, model: &str, since_ms: i64, max_rows: usize) -> Result<Vec<PredictionRecord>> {
     let prefix = format!("predictions/{model}/");
-    read_lines::<PredictionRecord>(ports, &prefix, since_ms, max_rows, |record| record.time_ms, |_| true).await
+    read_lines::<PredictionRecord>(ports, &prefix, HOURS, since_ms, max_rows, |record| record.time_ms, |_| true).await
 }
 
 /// The predictions of one version of a model since a time, the newest first, at most `max_rows`, however many those of
@@ -383,7 +383,7 @@ pub async fn read_version(
 ) -> Result<Vec<PredictionRecord>> {
     let prefix = format!("predictions/{model}/");
     let is_wanted = |record: &PredictionRecord| record.version == version;
-    read_lines::<PredictionRecord>(ports, &prefix, since_ms, max_rows, |record| record.time_ms, is_wanted).await
+    read_lines::<PredictionRecord>(ports, &prefix, HOURS, since_ms, max_rows, |record| record.time_ms, is_wanted).await
 }
 
 /// The outcomes of a model since a time, the newest first, at most `max_rows`.
@@ -392,19 +392,29 @@ pub async fn read_version(
 /// `Corrupt` for a line that is no outcome; those of the blobs.
 pub async fn read_outcomes(ports: &Ports, model: &str, since_ms: i64, max_rows: usize) -> Result<Vec<Outcome>> {
     let prefix = format!("outcomes/{model}/");
-    read_lines::<Outcome>(ports, &prefix, since_ms, max_rows, |outcome| outcome.time_ms, |_| true).await
+    read_lines::<Outcome>(ports, &prefix, &[""], since_ms, max_rows, |outcome| outcome.time_ms, |_| true).await
 }
 
-/// Reads day by day, backwards, until there are `max_rows` that are wanted.
+/// Folders of a day in the log of predictions, the latest first.
+pub(super) const HOURS: &[&str] = &[
+    "23/", "22/", "21/", "20/", "19/", "18/", "17/", "16/", "15/", "14/", "13/", "12/", "11/", "10/", "09/", "08/",
+    "07/", "06/", "05/", "04/", "03/", "02/", "01/", "00/",
+];
+/// Most blobs that are read for one answer; what is older is left out then.
+const MAX_BLOBS: usize = 20_000;
+
+/// Reads day by day, and in a day folder by folder, backwards, until there are `max_rows` that are wanted.
 pub(super) async fn read_lines<T: DeserializeOwned + Send + 'static>(
     ports: &Ports,
     prefix: &str,
+    folders: &[&str],
     since_ms: i64,
     max_rows: usize,
     time_ms: fn(&T) -> i64,
     is_wanted: impl Fn(&T) -> bool,
 ) -> Result<Vec<T>> {
     let mut all = Vec::new();
+    let mut num_blobs = 0;
     let Some(first) = ports.blobs.list(prefix, None, 1).await?.blobs.into_iter().next() else { return Ok(all) };
     let first_day = first.key[prefix.len()..].split('/').next().unwrap_or("").to_owned();
     let since_ms = since_ms.max(0);
@@ -417,19 +427,30 @@ pub(super) async fn read_lines<T: DeserializeOwned + Send + 'static>(
         if today < since_day {
             break;
         }
-        let mut keys = keys(ports, &format!("{prefix}{today}/")).await?;
-        keys.reverse();
-        let mut blobs = futures::stream::iter(keys)
-            .map(|key| async move { ports.blobs.get(&key).await.map(|data| (key, data)) })
-            .buffered(CONCURRENT_READS);
-        while let Some((key, data)) = blobs.try_next().await? {
-            // Reading megabytes of JSON would hold up the requests of this thread.
-            let decoded = tokio::task::spawn_blocking(move || decode_lines::<T>(&key, &data)).await;
-            let records = decoded.map_err(|e| Error::internal("decoding a blob of the log").with_source(e))??;
-            all.extend(records.into_iter().filter(|record| time_ms(record) >= since_ms && is_wanted(record)));
-            if all.len() >= max_rows {
+        for folder in folders {
+            if all.len() >= max_rows || num_blobs >= MAX_BLOBS {
                 break;
             }
+            let mut keys = keys(ports, &format!("{prefix}{today}/{folder}")).await?;
+            keys.reverse();
+            keys.truncate(MAX_BLOBS - num_blobs);
+            num_blobs += keys.len();
+            let mut blobs = futures::stream::iter(keys)
+                .map(|key| async move { ports.blobs.get(&key).await.map(|data| (key, data)) })
+                .buffered(CONCURRENT_READS);
+            while let Some((key, data)) = blobs.try_next().await? {
+                // Reading megabytes of JSON would hold up the requests of this thread.
+                let decoded = tokio::task::spawn_blocking(move || decode_lines::<T>(&key, &data)).await;
+                let records = decoded.map_err(|e| Error::internal("decoding a blob of the log").with_source(e))??;
+                all.extend(records.into_iter().filter(|record| time_ms(record) >= since_ms && is_wanted(record)));
+                if all.len() >= max_rows {
+                    break;
+                }
+            }
+        }
+        if num_blobs >= MAX_BLOBS {
+            tracing::warn!(prefix, num_blobs, "what is older is left out");
+            break;
         }
     }
     all.sort_by_key(|record| std::cmp::Reverse(time_ms(record)));

@@ -205,7 +205,9 @@ async fn the_log_is_decoded_off_the_threads_of_requests() {
     let log = PredictionLog::start(ports.clone(), LogConfig::default());
     log.append(log.reserve(1).await.unwrap(), vec![record(1, ports.clock.now_ms())]).await.unwrap();
     log.flush().await.unwrap();
-    let read = log::read_lines::<DecodedOn>(&ports, "predictions/m/", 0, 10, |_| i64::MAX, |_| true).await.unwrap();
+    let read = log::read_lines::<DecodedOn>(&ports, "predictions/m/", log::HOURS, 0, 10, |_| i64::MAX, |_| true)
+        .await
+        .unwrap();
     assert_eq!(read.len(), 1);
     // This test's runtime has one thread, this one.
     assert_ne!(read[0].0, std::thread::current().id());
