@@ -6,7 +6,7 @@ locals {
     MOOLA_BUCKET       = module.storage.bucket_name
     MOOLA_TABLE        = module.storage.table_name
     MOOLA_BUS          = module.events.bus_arn
-    MOOLA_TRUSTED_KEYS = module.keys.signing_public_key_pem
+    MOOLA_TRUSTED_KEYS = local.trusted_keys
     MOOLA_SETTINGS     = var.settings
     MOOLA_LOG          = var.log_level
   }

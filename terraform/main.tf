@@ -5,6 +5,9 @@ data "aws_partition" "current" {}
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
+
+  # Whose signatures count: the key that signs now, and those that did before.
+  trusted_keys = join("", [for key in concat([module.keys.signing_public_key_pem], var.trusted_keys) : "${trimspace(key)}\n"])
 }
 
 module "keys" {
@@ -114,4 +117,28 @@ module "observability" {
   topic_arn          = module.alerts.topic_arn
   emails             = var.alert_emails
   monthly_budget_usd = var.monthly_budget_usd
+}
+
+# What makes protect_data stop terraform destroy: this depends on everything, so it is destroyed first, and where data is
+# protected it refuses, before anything else is touched.
+resource "terraform_data" "protection" {
+  input = var.protect_data
+
+  provisioner "local-exec" {
+    when    = destroy
+    command = self.input ? "echo protect_data is true: apply with protect_data=false first && exit 1" : "exit 0"
+  }
+
+  depends_on = [
+    module.alerts,
+    module.api,
+    module.batch,
+    module.domain,
+    module.events,
+    module.function,
+    module.keys,
+    module.network,
+    module.observability,
+    module.storage,
+  ]
 }

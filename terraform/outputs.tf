@@ -3,6 +3,11 @@ output "api_url" {
   value       = var.domain == null ? module.api.url : "https://${var.domain.name}"
 }
 
+output "region" {
+  description = "The region, which requests are signed for."
+  value       = var.region
+}
+
 output "domain_target" {
   description = "What a CNAME of the domain must point to, where Terraform does not keep its zone."
   value       = one(module.domain[*].target)
@@ -34,8 +39,8 @@ output "signing_key_arn" {
 }
 
 output "trusted_keys" {
-  description = "Its public key in PEM (MOOLA_TRUSTED_KEYS)."
-  value       = module.keys.signing_public_key_pem
+  description = "Its public key in PEM, and the retired ones (MOOLA_TRUSTED_KEYS)."
+  value       = local.trusted_keys
 }
 
 output "repository_url" {

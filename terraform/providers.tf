@@ -5,10 +5,9 @@ locals {
 provider "aws" {
   region = var.region
 
-  # An emulator knows neither the account nor the instance's metadata, and serves buckets by path.
+  # An emulator has no instance's metadata, and serves buckets by path. Its account is asked for: budgets are named by it.
   skip_credentials_validation = local.is_emulator
   skip_metadata_api_check     = local.is_emulator
-  skip_requesting_account_id  = local.is_emulator
   skip_region_validation      = local.is_emulator
   s3_use_path_style           = local.is_emulator
 

@@ -38,7 +38,7 @@ variable "endpoint_url" {
 }
 
 variable "protect_data" {
-  description = "Whether data is protected against terraform destroy: the table by deletion protection, buckets and images by refusing to go while they hold something. Apply false first to destroy everything."
+  description = "Whether terraform destroy is refused, before anything goes. The table has deletion protection besides, and buckets and images refuse to go while they hold something. Apply false first to destroy everything."
   type        = bool
   default     = true
 }
@@ -68,6 +68,26 @@ variable "settings" {
   validation {
     condition     = length(var.settings) <= 2048
     error_message = "settings must be at most 2048 characters: a function's environment holds 4 kB in all."
+  }
+}
+
+variable "trusted_keys" {
+  description = "Public keys (PEM, ECDSA P-256) of retired signing keys, whose models still count as signed; at most 5."
+  type        = list(string)
+  default     = []
+
+  # What every public key of P-256 starts with in DER, as base64.
+  validation {
+    condition = alltrue([
+      for key in var.trusted_keys :
+      can(regex("^-----BEGIN PUBLIC KEY-----\\s+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcD[A-Za-z0-9+/=\\s]+\\s-----END PUBLIC KEY-----$", trimspace(key)))
+    ])
+    error_message = "trusted_keys must be public keys of ECDSA P-256 in PEM (BEGIN PUBLIC KEY), one per element."
+  }
+
+  validation {
+    condition     = length(var.trusted_keys) <= 5
+    error_message = "trusted_keys must be at most 5: a function's environment holds 4 kB in all."
   }
 }
 
@@ -249,7 +269,7 @@ variable "trainer" {
     cpu_job_vcpus      = optional(number, 4)
     cpu_job_memory_mb  = optional(number, 7168)
     gpu_instance_types = optional(list(string), ["g6.xlarge", "g5.xlarge", "g4dn.xlarge"])
-    gpu_max_vcpus      = optional(number, 16)
+    gpu_max_vcpus      = optional(number, 0)
     gpu_job_vcpus      = optional(number, 4)
     gpu_job_memory_mb  = optional(number, 14336)
     spot_bid_percent   = optional(number, 100)
@@ -270,6 +290,11 @@ variable "trainer" {
   validation {
     condition     = var.trainer.cpu_max_vcpus + var.trainer.gpu_max_vcpus > 0
     error_message = "trainer.cpu_max_vcpus or trainer.gpu_max_vcpus must be above 0."
+  }
+
+  validation {
+    condition     = alltrue([for type in concat(var.trainer.cpu_instance_types, var.trainer.gpu_instance_types) : !can(regex("^(a1|[a-z]+[0-9]+g)", type))])
+    error_message = "trainer.cpu_instance_types and gpu_instance_types must be of x86_64, such as c7i or g6.xlarge: the images are built for it."
   }
 
   validation {

@@ -9,6 +9,10 @@ mock_provider "aws" {
     defaults = { partition = "aws" }
   }
 
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}" }
+  }
+
   mock_data "aws_availability_zones" {
     defaults = { names = ["us-east-1a", "us-east-1b", "us-east-1c", "us-east-1d"] }
   }
@@ -22,8 +26,8 @@ run "defaults" {
   command = plan
 
   assert {
-    condition     = keys(output.job_queue_arns) == ["cpu", "gpu"]
-    error_message = "there is a queue for each kind of instance"
+    condition     = keys(output.job_queue_arns) == ["cpu"]
+    error_message = "a kind without vCPUs has no queue"
   }
 
   assert {
@@ -32,16 +36,16 @@ run "defaults" {
   }
 }
 
-run "no_gpu" {
+run "gpu" {
   command = plan
 
   variables {
-    trainer = { gpu_max_vcpus = 0 }
+    trainer = { gpu_max_vcpus = 16 }
   }
 
   assert {
-    condition     = keys(output.job_queue_arns) == ["cpu"]
-    error_message = "a kind without vCPUs has no queue"
+    condition     = keys(output.job_queue_arns) == ["cpu", "gpu"]
+    error_message = "there is a queue for each kind of instance"
   }
 }
 
@@ -149,7 +153,8 @@ run "refuses_what_does_not_fit" {
     retrain_schedules = { "a model" = "rate(1 day)" }
     domain            = { name = "moola.example.com" }
     retention_days    = { logs = 42 }
-    trainer           = { cpu_max_vcpus = 0, gpu_max_vcpus = 0 }
+    trainer           = { cpu_max_vcpus = 0, cpu_instance_types = ["c7g"] }
+    trusted_keys      = ["-----BEGIN CERTIFICATE-----\nMFkw\n-----END CERTIFICATE-----\n"]
   }
 
   expect_failures = [
@@ -162,5 +167,6 @@ run "refuses_what_does_not_fit" {
     var.domain,
     var.retention_days,
     var.trainer,
+    var.trusted_keys,
   ]
 }

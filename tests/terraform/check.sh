@@ -2,6 +2,9 @@
 # Checks terraform/: format, checkov, and where the AWS provider can be had validate and the tests of terraform/tests; with
 # AWS_ENDPOINT_URL (an emulator) also plan, apply, an empty second plan, a request through the API, and destroy. What cannot run is said.
 #
+# Where provider 6 cannot be had and TF_PLUGIN_MIRROR (default /opt/tf-plugins) is a filesystem mirror with one of 5.x, a working
+# copy with the two edits that 5.x needs is checked instead, and says so.
+#
 # Needs terraform. checkov: CHECKOV, the environment that this script's requirements.txt was installed into
 # ($HOME/.cache/moola/checkov), or PATH. Bootstraps: ARTIFACTS_DIR (default target/lambda); without them stand-ins are used,
 # which can be planned but answer nothing.
@@ -35,9 +38,26 @@ tf() { terraform -chdir="$work/terraform" "$@"; }
 echo "== the AWS provider"
 command -v terraform >/dev/null || exit 0
 if ! tf init -backend=false -input=false -no-color >"$work/init.log" 2>&1; then
-  skipped "validate, plan and apply: the AWS provider cannot be had here ($(grep -m1 -o 'Error: .*' "$work/init.log"))"
-  exit 0
+  grep -qE 'Failed to (query available provider packages|install provider)' "$work/init.log" || { cat "$work/init.log"; exit 1; }
+  mirror="${TF_PLUGIN_MIRROR:-/opt/tf-plugins}"
+  found="$(find "$mirror" -mindepth 4 -maxdepth 4 -path '*/hashicorp/aws/5.*' 2>/dev/null | sort -V | tail -1)"
+  if [ -z "$found" ]; then
+    skipped "validate, plan and apply: the AWS provider cannot be had here ($(grep -m1 -o 'Error: .*' "$work/init.log"))"
+    exit 0
+  fi
+  echo "provider 6 cannot be had here; going on with ${found##*/} of $mirror, and two edits of the working copy:"
+  edit() {
+    echo "  $1"
+    grep -rlE --include='*.tf' --exclude-dir=.terraform "$2" "$work/terraform" | xargs sed -i -E "s/$2/$3/"
+  }
+  edit 'version = ">= 6.0, < 7.0" -> ">= 5.0, < 6.0"' '">= 6\.0, < 7\.0"' '">= 5.0, < 6.0"'
+  edit 'name_prefix of the compute environment -> compute_environment_name_prefix' \
+    '^( *)name_prefix( *= "\$\{var\.prefix\}-\$\{each\.key\}-")' '\1compute_environment_name_prefix\2'
+  printf 'provider_installation {\n  filesystem_mirror {\n    path = "%s"\n  }\n}\n' "$(realpath "$mirror")" >"$work/mirror.tfrc"
+  export TF_CLI_CONFIG_FILE="$work/mirror.tfrc"
+  tf init -backend=false -input=false -no-color >"$work/init.log" 2>&1 || { cat "$work/init.log"; exit 1; }
 fi
+tf version | grep provider
 tf validate -no-color
 
 artifacts="$(realpath -m "${ARTIFACTS_DIR:-${CARGO_TARGET_DIR:-target}/lambda}")"

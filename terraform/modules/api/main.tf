@@ -23,7 +23,7 @@ resource "aws_apigatewayv2_api" "this" {
     content {
       allow_origins  = cors_configuration.value
       allow_methods  = local.methods
-      allow_headers  = ["authorization", "content-type", "x-request-id"]
+      allow_headers  = ["authorization", "content-type", "x-amz-content-sha256", "x-amz-date", "x-amz-security-token", "x-request-id"]
       expose_headers = ["retry-after", "server-timing", "x-request-id"]
       max_age        = 600
     }
@@ -94,7 +94,8 @@ resource "aws_apigatewayv2_stage" "this" {
   auto_deploy = true
 
   default_route_settings {
-    detailed_metrics_enabled = true
+    # Metrics per route are billed by the route; alarms and dashboard need those of the API, which are free.
+    detailed_metrics_enabled = false
     throttling_rate_limit    = var.throttle.rate
     throttling_burst_limit   = var.throttle.burst
   }

@@ -23,7 +23,7 @@ locals {
 
 resource "aws_launch_template" "this" {
   name        = "${var.prefix}-training"
-  description = "Training instances: encrypted disks, no instance metadata for containers."
+  description = "Training instances: encrypted disks, instance metadata by token only."
 
   block_device_mappings {
     device_name = "/dev/xvda"
@@ -36,6 +36,8 @@ resource "aws_launch_template" "this" {
     }
   }
 
+  # Batch runs containers on the instance's network, so they reach its metadata whatever the hop limit: what the
+  # instance's role may do (roles.tf) a job may do too.
   metadata_options {
     http_endpoint               = "enabled"
     http_tokens                 = "required"
@@ -122,7 +124,7 @@ resource "aws_batch_job_definition" "trainer" {
     privileged       = false
     jobRoleArn       = aws_iam_role.job.arn
     executionRoleArn = aws_iam_role.execution.arn
-    # A container on EC2 is told no region, and the instance's metadata are out of its reach.
+    # A container on EC2 is told no region.
     environment = [
       { name = "AWS_REGION", value = var.region },
       { name = "MOOLA_LOG", value = var.log_level },
