@@ -68,7 +68,10 @@ impl BatchJobs {
         if !is_job_id(&id.0) {
             return Err(not_found());
         }
-        self.details(std::slice::from_ref(&id.0)).await?.into_iter().next().ok_or_else(not_found)
+        // An account has jobs of others, which are none here.
+        let is_ours = |job: &JobDetail| QUEUES.iter().any(|queue| self.names.is_in(job, queue));
+        let job = self.details(std::slice::from_ref(&id.0)).await?.into_iter().next();
+        job.filter(is_ours).ok_or_else(not_found)
     }
 
     /// The newest jobs of a queue that `filter` lets through, at most `limit`.

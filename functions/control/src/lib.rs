@@ -75,11 +75,19 @@ impl EventHistory for History {
     }
 }
 
+/// The limits of a function of `memory_mb`: a file of bars takes several times its size while it is read.
+fn limits(memory_mb: Option<usize>) -> ControlLimits {
+    let limits = ControlLimits::default();
+    let share = memory_mb.map_or(usize::MAX, |memory_mb| (memory_mb << 20) / 8);
+    ControlLimits { max_dataset_bytes: limits.max_dataset_bytes.min(share), ..limits }
+}
+
 /// The state of the routes.
 #[must_use]
 pub fn state(app: &App, engines: Vec<Arc<dyn Engine>>) -> ControlState {
     let history = Arc::new(History(app.ports.clone()));
-    ControlState { app: app.clone(), engines, history, limits: ControlLimits::default() }
+    let memory_mb = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE").ok().and_then(|mb| mb.parse().ok());
+    ControlState { app: app.clone(), engines, history, limits: limits(memory_mb) }
 }
 
 /// Serves a function of the control plane until its environment ends.
@@ -117,5 +125,18 @@ impl<T: EventHandler> EventHandler for Recorded<T> {
     async fn handle(&self, event: &Event) -> moola_core::Result<()> {
         event_log::record(&self.ports, event).await?;
         self.handler.handle(event).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_an_eighth_of_the_memory_at_most() {
+        let most = ControlLimits::default();
+        assert_eq!(limits(None), most);
+        assert_eq!(limits(Some(1 << 20)), most);
+        assert_eq!(limits(Some(1024)), ControlLimits { max_dataset_bytes: 128 << 20, ..most });
     }
 }

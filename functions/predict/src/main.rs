@@ -25,6 +25,8 @@ use tracing::warn;
 const START: Duration = Duration::from_secs(5);
 /// How long a request waits for news of what serves.
 const FRESHEN: Duration = Duration::from_millis(300);
+/// How long it waits where the news are old, as after a long freeze.
+const FRESHEN_OLD: Duration = Duration::from_secs(3);
 
 /// What concerns this function of the platform's settings.
 #[derive(Debug, Default, Deserialize)]
@@ -40,7 +42,7 @@ async fn main() -> anyhow::Result<()> {
     let settings: Settings = lambda::setting("MOOLA_SETTINGS").map_err(explain)?;
     let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(TractEngine)];
     let predictor = Predictor::start(ports.clone(), engines, settings.serving);
-    predictor.freshen(START).await;
+    predictor.freshen(START, START).await;
     if !predictor.status().is_ready {
         warn!("what serves cannot be read yet");
     }
@@ -62,7 +64,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn freshen(State(predictor): State<Arc<Predictor>>, request: Request, next: Next) -> Response {
-    predictor.freshen(FRESHEN).await;
+    predictor.freshen(FRESHEN, FRESHEN_OLD).await;
     next.run(request).await
 }
 

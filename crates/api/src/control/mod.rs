@@ -105,10 +105,16 @@ struct NoParams {}
 
 /// Who decides, until callers have names of their own.
 const ACTOR: &str = "api";
+/// Most bytes of a reason; it is kept in the history and told with events.
+const MAX_REASON_BYTES: usize = 4096;
 
-fn decision(reason: Option<String>, otherwise: &str) -> Decision {
+fn decision(reason: Option<String>, otherwise: &str) -> ApiResult<Decision> {
+    if let Some(reason) = reason.as_ref().filter(|reason| reason.len() > MAX_REASON_BYTES) {
+        let given = format!("{} bytes", reason.len());
+        return Err(crate::ApiError::invalid("reason", given, format!("at most {MAX_REASON_BYTES} bytes")));
+    }
     let reason = reason.filter(|reason| !reason.trim().is_empty()).unwrap_or_else(|| otherwise.to_owned());
-    Decision { actor: ACTOR.into(), reason, correlation_id: None }
+    Ok(Decision { actor: ACTOR.into(), reason, correlation_id: None })
 }
 
 /// All routes of the control plane.

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use moola_core::contract::{ModelManifest, TrainingSpec};
 use moola_core::dataset::DatasetManifest;
 use moola_core::gates::GateReport;
-use moola_core::registry::{Decision, Model, Move, Stage, Version};
+use moola_core::registry::{Decision, Model, Move, Route, Stage, Version};
 use moola_core::training::Run;
 use moola_core::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -118,11 +118,11 @@ pub(super) struct RollbackView {
     production: Version,
 }
 
-async fn view(state: &ControlState, model: Model) -> moola_core::Result<ModelView> {
+/// A model with what serves by `routes`.
+async fn view(state: &ControlState, model: Model, routes: &[Route]) -> moola_core::Result<ModelView> {
     let registry = &state.app.registry;
-    let routes = registry.routes().await?;
-    let production_version = routes.into_iter().find(|route| route.model == model.name).and_then(|route| route.version);
-    let latest_version = registry.versions(&model.name).await?.first().map(|version| version.version);
+    let production_version = routes.iter().find(|route| route.model == model.name).and_then(|route| route.version);
+    let latest_version = registry.latest(&model.name).await?.map(|version| version.version);
     let aliases = registry.aliases(&model.name).await?;
     Ok(ModelView { model, production_version, latest_version, aliases })
 }
@@ -131,9 +131,11 @@ async fn view(state: &ControlState, model: Model) -> moola_core::Result<ModelVie
 #[utoipa::path(get, path = "/api/v2/models", tag = "models", operation_id = "list_models",
     responses((status = 200, description = "All models by name, with what serves")))]
 pub(super) async fn list(State(state): State<ControlState>, _query: Query<NoParams>) -> ApiResult<Json<ModelList>> {
+    let registry = &state.app.registry;
+    let routes = registry.routes().await?;
     let mut models = Vec::new();
-    for model in state.app.registry.models().await? {
-        models.push(view(&state, model).await?);
+    for model in registry.models().await? {
+        models.push(view(&state, model, &routes).await?);
     }
     Ok(Json(ModelList { models }))
 }
@@ -143,8 +145,9 @@ pub(super) async fn list(State(state): State<ControlState>, _query: Query<NoPara
     params(("model" = String, Path, description = "Its name")),
     responses((status = 200, description = "The model"), (status = 404, description = "No such model")))]
 pub(super) async fn show(State(state): State<ControlState>, Path(model): Path<String>) -> ApiResult<Json<ModelView>> {
-    let model = state.app.registry.model(&model).await?;
-    Ok(Json(view(&state, model).await?))
+    let registry = &state.app.registry;
+    let model = registry.model(&model).await?;
+    Ok(Json(view(&state, model, &registry.routes().await?).await?))
 }
 
 /// Lists the versions of a model.
@@ -213,7 +216,8 @@ pub(super) async fn set_alias(
 ) -> ApiResult<Json<ModelView>> {
     let registry = &state.app.registry;
     registry.set_alias(&model, &alias, Some(request.version)).await?;
-    Ok(Json(view(&state, registry.model(&model).await?).await?))
+    let model = registry.model(&model).await?;
+    Ok(Json(view(&state, model, &registry.routes().await?).await?))
 }
 
 /// Removes an alias.
@@ -318,7 +322,7 @@ pub(super) async fn deploy(
         return Err(crate::ApiError::invalid("stage", to, "`Staging` or `Production`"));
     }
     let version = state.app.registry.resolve(&model, &version).await?;
-    Ok(Json(move_to(&state, version, to, &decision(request.reason, "deployed")).await?))
+    Ok(Json(move_to(&state, version, to, &decision(request.reason, "deployed")?).await?))
 }
 
 /// Takes back the version in production.
@@ -333,7 +337,7 @@ pub(super) async fn rollback(
     Path(model): Path<String>,
     Json(request): Json<RollbackRequest>,
 ) -> ApiResult<Json<RollbackView>> {
-    let decision = decision(request.reason, "rolled back");
+    let decision = decision(request.reason, "rolled back")?;
     let production = state.app.registry.rollback(&model, request.version, &decision).await?;
     Ok(Json(RollbackView { production }))
 }
@@ -359,7 +363,7 @@ pub(super) async fn archive(
     Path(path): Path<(String, String)>,
     Json(request): Json<DecisionRequest>,
 ) -> ApiResult<Json<Version>> {
-    transition(&state, path, Stage::Archived, &decision(request.reason, "archived")).await
+    transition(&state, path, Stage::Archived, &decision(request.reason, "archived")?).await
 }
 
 /// Takes a version out of the archive, to Staging.
@@ -372,7 +376,7 @@ pub(super) async fn restore(
     Path(path): Path<(String, String)>,
     Json(request): Json<DecisionRequest>,
 ) -> ApiResult<Json<Version>> {
-    transition(&state, path, Stage::Staging, &decision(request.reason, "restored")).await
+    transition(&state, path, Stage::Staging, &decision(request.reason, "restored")?).await
 }
 
 /// Moves a version one stage down: from Production to Staging, from Staging to None.
@@ -388,5 +392,5 @@ pub(super) async fn demote(
     let registry = &state.app.registry;
     let version = registry.resolve(&model, &version).await?;
     let to = if version.stage == Stage::Production { Stage::Staging } else { Stage::None };
-    Ok(Json(registry.transition(&model, version.version, to, &decision(request.reason, "demoted")).await?))
+    Ok(Json(registry.transition(&model, version.version, to, &decision(request.reason, "demoted")?).await?))
 }

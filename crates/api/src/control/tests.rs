@@ -10,9 +10,13 @@ fn limits_are_checked() {
 }
 
 #[test]
-fn empty_reasons_are_replaced() {
-    assert_eq!(decision(Some("  ".into()), "deployed").reason, "deployed");
-    assert_eq!(decision(Some("because".into()), "deployed").reason, "because");
+fn empty_reasons_are_replaced_and_long_ones_refused() {
+    let reason = |given: &str| decision(Some(given.into()), "deployed").map(|decision| decision.reason);
+    assert_eq!(reason("  "), Ok("deployed".to_owned()));
+    assert_eq!(reason("because"), Ok("because".to_owned()));
+    assert!(reason(&"x".repeat(MAX_REASON_BYTES)).is_ok());
+    let error = reason(&"x".repeat(MAX_REASON_BYTES + 1)).expect_err("too long");
+    assert_eq!(error.body().message, "`reason` is `4097 bytes`, expected at most 4096 bytes");
 }
 
 #[test]

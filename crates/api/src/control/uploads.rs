@@ -78,14 +78,19 @@ pub(super) async fn read(state: &ControlState, field: &str, upload_id: &str, lim
     if ports.clock.now_ms() - meta.modified_ms > USE_MS {
         return Err(missing("an upload that has expired: it was sent more than a day ago").into());
     }
+    let too_large = |size: String| {
+        let message = format!("`{field}` is `{upload_id}`, an upload of {size} bytes, expected at most {limit} bytes");
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_PARAMETER_VALUE", message)
+    };
     if meta.size_bytes > limit as u64 {
-        let message = format!(
-            "`{field}` is `{upload_id}`, an upload of {} bytes, expected at most {limit} bytes",
-            meta.size_bytes
-        );
-        return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_PARAMETER_VALUE", message));
+        return Err(too_large(meta.size_bytes.to_string()));
     }
-    Ok(ports.blobs.get(&key).await.map_err(not_sent)?)
+    if meta.size_bytes == 0 {
+        return Ok(Bytes::new());
+    }
+    // Until it expires the URL can be sent to again: the file may be another one by now.
+    let bytes = ports.blobs.get_range(&key, 0..(limit as u64).saturating_add(1)).await.map_err(not_sent)?;
+    if bytes.len() > limit { Err(too_large(format!("more than {limit}"))) } else { Ok(bytes) }
 }
 
 /// The file of a request: its body, or what its parameter `upload` names.

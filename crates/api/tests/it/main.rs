@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 mod fixture;
+mod freshness;
 mod log;
 mod predict;
 mod swap;

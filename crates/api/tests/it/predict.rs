@@ -1,6 +1,7 @@
 //! Requests, good and bad.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::http::StatusCode;
 use moola_api::predict::{PredictAnswerV1, PredictAnswerV2, PredictedValue};
@@ -200,6 +201,38 @@ async fn versions_are_served_by_number_stage_and_alias() {
     }
     // One byte holds none but the one in production and the one used last.
     assert_eq!(app.predictor.status().num_loaded, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_beyond_the_limit_are_loaded_on_demand() {
+    let app = App::serving(ServingConfig { max_loaded_bytes: 1, ..ServingConfig::default() }).await;
+    let ask = async |model: &str| {
+        let mut body = one_window();
+        body["model_version"] = json!(model);
+        let (status, _, answer) = app.post(V2, body.to_string()).await;
+        assert_eq!(status, StatusCode::OK, "{model}: {answer}");
+        answer["model_metadata"]["model_version"].as_str().unwrap().to_owned()
+    };
+    for model in ["second", "third"] {
+        for number in 1..=2 {
+            app.register(new_version(model, "core", number)).await;
+        }
+        app.promote(model, 1).await;
+    }
+    app.predictor.refresh().await.unwrap();
+    assert_eq!(app.predictor.status().num_loaded, 1);
+    for model in [MODEL, "second", "third", "second"] {
+        assert_eq!(ask(model).await, "1");
+    }
+    let status = app.predictor.status();
+    assert_eq!((status.num_loaded, status.models.len(), status.degraded), (2, 1, Vec::new()));
+
+    // They follow promotions too, and outlive the registry.
+    app.promote("second", 2).await;
+    app.predictor.refresh().await.unwrap();
+    assert_eq!(ask("second").await, "2");
+    app.table_fails.store(true, Ordering::SeqCst);
+    assert_eq!(ask("second").await, "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

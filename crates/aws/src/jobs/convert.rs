@@ -18,6 +18,11 @@ impl Names {
         format!("{}-{queue}", self.prefix)
     }
 
+    /// Whether a job is in this queue.
+    pub(super) fn is_in(&self, detail: &JobDetail, queue: &str) -> bool {
+        detail.job_queue().map(resource) == Some(&self.queue(queue))
+    }
+
     pub(super) fn definition(&self, definition: &str, queue: &str) -> String {
         format!("{}-{definition}-{queue}", self.prefix)
     }

@@ -6,6 +6,7 @@ use aws_sdk_batch::types::{
 use moola_core::ports::JobStatus;
 
 use super::*;
+use crate::canned::{Canned, answer};
 
 fn names() -> Names {
     Names { prefix: "acme-moola".into() }
@@ -116,4 +117,22 @@ fn what_aws_batch_finds_wrong_is_named() {
         assert!(error.to_string().contains(said), "{error}");
     }
     assert!(timeout(Some(u64::MAX)).is_err());
+}
+
+#[tokio::test]
+async fn jobs_of_other_queues_are_none() {
+    let id = JobId("4c7599ae-0a82-49aa-ba5a-4727fcce14a8".into());
+    for (queue, is_ours) in [("acme-moola-gpu", true), ("acme-moola-gpu-2", false), ("payroll", false)] {
+        let job = serde_json::json!({"jobs": [{"jobId": &id.0, "jobName": "n", "status": "SUCCEEDED", "startedAt": 1,
+            "jobQueue": format!("arn:aws:batch:us-east-1:123456789012:job-queue/{queue}"), "jobDefinition": "d"}]});
+        let canned = Canned::new(move |_, _| answer(200, &job.to_string()));
+        let jobs = BatchJobs::new(&canned.config().await, "acme-moola", "/aws/batch/job");
+        let outcomes =
+            [jobs.describe(&id).await.map(drop), jobs.cancel(&id, "test").await, jobs.logs(&id, 10).await.map(drop)];
+        for outcome in outcomes {
+            let kind = outcome.map_err(|error| error.kind());
+            assert_eq!(kind, if is_ours { Ok(()) } else { Err(ErrorKind::NotFound) }, "{queue}");
+        }
+        assert!(canned.lines().iter().all(|line| line.contains("/v1/describejobs")), "{:?}", canned.lines());
+    }
 }

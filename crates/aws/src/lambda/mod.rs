@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use axum::response::IntoResponse as _;
 use lambda_http::request::RequestContext;
 use lambda_http::{RequestExt as _, service_fn, tower::ServiceExt as _};
@@ -33,6 +33,8 @@ pub use metrics::Metrics;
 pub use telemetry::init_tracing;
 
 const REQUEST_ID: &str = "x-request-id";
+/// Most bytes of an answer's body as JSON text or base64; with the headers it stays below Lambda's 6,291,556.
+const MAX_ANSWER_BYTES: usize = 5_500_000;
 
 /// A function: what it answers over HTTP, and what it does with events.
 pub struct Function {
@@ -85,14 +87,11 @@ impl Function {
             return Ok(Response::new(lambda_http::Body::Text(answer.to_string())));
         }
         let response = self.on_request(request, &invocation_id).instrument(span).await;
-        metrics.emit_request(self.clock.now_ms(), response.status(), started.elapsed());
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await?;
-        let body = match String::from_utf8(bytes.into()) {
-            Ok(text) => lambda_http::Body::Text(text),
-            Err(error) => lambda_http::Body::Binary(error.into_bytes()),
-        };
-        Ok(Response::from_parts(parts, body))
+        let response = within_limit(Response::from_parts(parts, bytes.into()));
+        metrics.emit_request(self.clock.now_ms(), response.status(), started.elapsed());
+        Ok(response)
     }
 
     async fn on_request(&self, request: lambda_http::Request, invocation_id: &str) -> Response<Body> {
@@ -126,6 +125,36 @@ impl Function {
             return Err(Error::invalid("payload", "an event", "an HTTP request: this function handles no events"));
         };
         batch::handle(&**handler, payload, metrics).await
+    }
+}
+
+/// The response as Lambda takes it; 413 in its place where Lambda would not take it.
+fn within_limit(response: Response<Vec<u8>>) -> Response<lambda_http::Body> {
+    let (mut parts, bytes) = response.into_parts();
+    let (num_bytes, body) = match String::from_utf8(bytes) {
+        Ok(text) => (text.bytes().map(escaped_bytes).sum(), lambda_http::Body::Text(text)),
+        Err(error) => (error.as_bytes().len().div_ceil(3) * 4, lambda_http::Body::Binary(error.into_bytes())),
+    };
+    if num_bytes <= MAX_ANSWER_BYTES {
+        return Response::from_parts(parts, body);
+    }
+    let error = serde_json::json!({
+        "error_code": "INVALID_PARAMETER_VALUE",
+        "message": format!("the answer has {num_bytes} bytes, expected at most {MAX_ANSWER_BYTES} bytes"),
+        "hint": "ask for fewer entries with `limit`",
+    });
+    parts.status = StatusCode::PAYLOAD_TOO_LARGE;
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Response::from_parts(parts, lambda_http::Body::Text(error.to_string()))
+}
+
+/// How many bytes a byte of text takes in a string of JSON.
+fn escaped_bytes(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => 6,
+        _ => 1,
     }
 }
 
@@ -172,3 +201,6 @@ pub fn setting<T: DeserializeOwned + Default>(name: &str) -> Result<T> {
             .with_source(error)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -349,6 +349,17 @@ impl Registry {
         self.ports.read_all(query, usize::MAX).await
     }
 
+    /// The newest version of a model, if it has one.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name; those of the table.
+    pub async fn latest(&self, model: &str) -> Result<Option<Version>> {
+        check_name("model", model)?;
+        let mut query = Query::prefix(partition(model), "version/");
+        query.descending = true;
+        Ok(self.ports.read_all(query, 1).await?.pop())
+    }
+
     /// A version.
     ///
     /// # Errors
@@ -379,7 +390,10 @@ impl Registry {
                 .with_hint("accepted are a version number, `latest`, `production`, `staging` or an alias")
         };
         match reference {
-            "latest" => self.versions(model).await?.into_iter().next().ok_or_else(not_found),
+            "latest" => {
+                self.model(model).await?;
+                self.latest(model).await?.ok_or_else(not_found)
+            }
             "production" => {
                 self.model(model).await?;
                 match self.route(model).await?.and_then(|(route, _)| route.version) {

@@ -13,6 +13,7 @@ mod pool;
 mod request;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -128,6 +129,11 @@ pub struct ServingStatus {
     pub time_ms: i64,
 }
 
+/// What serves is old where it was not found for so many intervals of looking,
+const OLD_INTERVALS: i64 = 10;
+/// and for so long.
+const OLD_MS: i64 = 30_000;
+
 /// Serves models.
 #[derive(Debug)]
 pub struct Predictor {
@@ -137,6 +143,8 @@ pub struct Predictor {
     pool: Pool,
     log: PredictionLog,
     wake: Arc<Notify>,
+    /// When a request last waited for what was old, milliseconds since the epoch.
+    waited_ms: AtomicI64,
 }
 
 impl Predictor {
@@ -151,6 +159,7 @@ impl Predictor {
             pool: Pool::new(config.max_concurrent, config.max_queued),
             models: models.clone(),
             wake: wake.clone(),
+            waited_ms: AtomicI64::new(i64::MIN),
             ports,
             config,
         });
@@ -197,12 +206,23 @@ impl Predictor {
     /// Looks for changes of what serves where nobody looked for [`ServingConfig::refresh_ms`]: for a process that is
     /// frozen between requests, so that nothing in the background looks. Waits at most `limit`; what takes longer goes on
     /// in the background, and the last good versions serve meanwhile.
-    pub async fn freshen(&self, limit: Duration) {
+    ///
+    /// Where nobody found out what serves for ten times that and for 30 s, it waits at most `old_limit`; not again until
+    /// as much time has passed, so that a registry that is down holds up few requests.
+    pub async fn freshen(&self, limit: Duration, old_limit: Duration) {
         let max_age_ms = i64::try_from(self.config.refresh_ms).unwrap_or(i64::MAX);
-        let since_ms = self.ports.clock.now_ms().saturating_sub(max_age_ms);
-        if self.models.has_looked_since(since_ms) {
+        let now_ms = self.ports.clock.now_ms();
+        let since_ms = now_ms.saturating_sub(max_age_ms);
+        let found_ms = self.models.found_ms().max(self.waited_ms.load(Ordering::Relaxed));
+        let is_old = now_ms.saturating_sub(found_ms) > max_age_ms.saturating_mul(OLD_INTERVALS).max(OLD_MS);
+        // Who looks now may not have found anything yet.
+        if !is_old && self.models.has_looked_since(since_ms) {
             return;
         }
+        if is_old {
+            self.waited_ms.store(now_ms, Ordering::Relaxed);
+        }
+        let limit = if is_old { old_limit } else { limit };
         let models = self.models.clone();
         // What fails is in the status.
         let looked = tokio::spawn(async move { models.freshen(since_ms).await });

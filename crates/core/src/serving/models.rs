@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::StreamExt as _;
+use futures::stream;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 use tracing::{info, warn};
@@ -20,6 +21,8 @@ use crate::registry::{Registry, Route, load_package};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
+/// Most models that are loaded at the same time when what serves is read.
+const MAX_LOADING: usize = 8;
 
 /// A version in memory, verified and warm.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ struct Failure {
 struct Production {
     is_ready: bool,
     routes: HashMap<String, Arc<Served>>,
+    /// Versions that serve and for which there is no room here: they are loaded on demand.
+    on_demand: HashMap<String, u32>,
     failures: BTreeMap<String, Failure>,
     registry_error: Option<String>,
 }
@@ -111,6 +116,8 @@ pub(super) struct Models {
     refreshing: tokio::sync::Mutex<()>,
     /// When the routes were last looked for, milliseconds since the epoch.
     looked_ms: AtomicI64,
+    /// When the last look began that found the routes.
+    found_ms: AtomicI64,
 }
 
 /// Locks; every change is made in one step, so a panic of another holder leaves usable data.
@@ -130,6 +137,7 @@ impl Models {
             cache: Mutex::default(),
             refreshing: tokio::sync::Mutex::new(()),
             looked_ms: AtomicI64::new(i64::MIN),
+            found_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -192,6 +200,11 @@ impl Models {
         self.looked_ms.load(Ordering::Relaxed) > since_ms
     }
 
+    /// When the last look began that found the routes, milliseconds since the epoch.
+    pub(super) fn found_ms(&self) -> i64 {
+        self.found_ms.load(Ordering::Relaxed)
+    }
+
     /// Reads the routes and loads what is new.
     pub(super) async fn refresh(&self) -> Result<()> {
         let _one_at_a_time = self.refreshing.lock().await;
@@ -205,7 +218,8 @@ impl Models {
     }
 
     async fn look(&self) -> Result<()> {
-        self.looked_ms.store(self.ports.clock.now_ms(), Ordering::Relaxed);
+        let started_ms = self.ports.clock.now_ms();
+        self.looked_ms.store(started_ms, Ordering::Relaxed);
         let routes = match self.registry.routes().await {
             Ok(routes) => routes,
             Err(error) => {
@@ -218,7 +232,7 @@ impl Models {
             }
         };
         let wanted: Vec<(String, u32, String)> = routes.into_iter().filter_map(target).collect();
-        let changed: Vec<&(String, u32, String)> = {
+        let changed: Vec<(String, u32, String)> = {
             let mut production = lock(&self.production);
             production.registry_error = None;
             let wants = |model: &str| wanted.iter().any(|(wanted, ..)| wanted == model);
@@ -226,14 +240,27 @@ impl Models {
             production.failures.retain(|model, failure| {
                 wanted.iter().any(|(wanted, version, _)| wanted == model && *version == failure.version)
             });
-            wanted.iter().filter(|(model, version, sha256)| production.must_load(model, *version, sha256)).collect()
+            let changed =
+                wanted.iter().filter(|(model, version, sha256)| production.must_load(model, *version, sha256));
+            changed.cloned().collect()
         };
-        join_all(changed.into_iter().map(|(model, version, sha256)| async move {
-            let loaded = self.load(model, *version, sha256).await;
-            lock(&self.production).swap(model, *version, loaded);
-        }))
-        .await;
-        lock(&self.production).is_ready = true;
+        let num_changed = changed.len();
+        let outcomes = stream::iter(changed).map(|(model, version, sha256)| async move {
+            if lock(&self.production).is_full(&model, self.max_loaded_bytes) {
+                return Some((model, version));
+            }
+            let loaded = self.load(&model, version, &sha256).await;
+            lock(&self.production).swap(&model, version, loaded);
+            None
+        });
+        let outcomes: Vec<Option<(String, u32)>> = outcomes.buffer_unordered(MAX_LOADING).collect().await;
+        let on_demand: HashMap<String, u32> = outcomes.into_iter().flatten().collect();
+        let num_loaded = num_changed - on_demand.len();
+        lock(&self.production).finish(on_demand);
+        if num_loaded > 0 {
+            self.evict(None);
+        }
+        self.found_ms.store(started_ms, Ordering::Relaxed);
         Ok(())
     }
 
@@ -251,7 +278,7 @@ impl Models {
     }
 
     async fn in_production(&self, model: &str) -> Result<Arc<Served>> {
-        {
+        let on_demand = {
             let production = lock(&self.production);
             if let Some(served) = production.routes.get(model) {
                 return Ok(served.clone());
@@ -260,6 +287,10 @@ impl Models {
                 let version = failure.version;
                 return Err(cannot_load(model, version).with_source(Error::unavailable(failure.reason.clone())));
             }
+            production.on_demand.get(model).copied()
+        };
+        if let Some(version) = on_demand {
+            return self.version(model, version).await;
         }
         // Either there is nothing, which the registry says best, or it was not loaded yet.
         let version = self.registry.resolve(model, "production").await?;
@@ -315,7 +346,7 @@ impl Models {
         match loaded {
             Ok(served) => {
                 if !was_loaded {
-                    self.evict(&key);
+                    self.evict(Some(&key));
                 }
                 Ok(served.clone())
             }
@@ -335,8 +366,8 @@ impl Models {
     }
 
     /// Drops the least recently used versions on demand while there are too many bytes; never `keep`.
-    fn evict(&self, keep: &(String, u32)) {
-        let in_production: u64 = lock(&self.production).routes.values().map(|served| served.size_bytes).sum();
+    fn evict(&self, keep: Option<&(String, u32)>) {
+        let in_production = lock(&self.production).loaded_bytes();
         let mut cache = lock(&self.cache);
         loop {
             let loaded = cache.versions.iter().filter_map(|(key, (slot, tick))| Some((key, slot.get()?, *tick)));
@@ -344,7 +375,7 @@ impl Models {
             if in_production + bytes <= self.max_loaded_bytes {
                 return;
             }
-            let oldest = loaded.filter(|(key, ..)| *key != keep).min_by_key(|(.., tick)| *tick);
+            let oldest = loaded.filter(|(key, ..)| Some(*key) != keep).min_by_key(|(.., tick)| *tick);
             let Some(key) = oldest.map(|(key, ..)| key.clone()) else { return };
             info!(model = key.0, version = key.1, "dropped from memory");
             cache.versions.remove(&key);
@@ -395,6 +426,25 @@ impl Production {
             .is_some_and(|served| served.manifest.version == version && served.manifest_sha256 == sha256);
         let waits = self.failures.get(model).is_some_and(|failure| failure.retry_at > Instant::now());
         !serves && !waits
+    }
+
+    fn loaded_bytes(&self) -> u64 {
+        self.routes.values().map(|served| served.size_bytes).sum()
+    }
+
+    /// Whether there is no room for `model`. A version that takes the place of another always has room.
+    fn is_full(&self, model: &str, max_loaded_bytes: u64) -> bool {
+        !self.routes.contains_key(model) && self.loaded_bytes() >= max_loaded_bytes
+    }
+
+    /// Ends a look that left `on_demand` for the requests to load.
+    fn finish(&mut self, on_demand: HashMap<String, u32>) {
+        self.failures.retain(|model, _| !on_demand.contains_key(model));
+        if on_demand.len() > self.on_demand.len() {
+            warn!(num_models = on_demand.len(), "`max_loaded_bytes` is reached; these models are loaded on demand");
+        }
+        self.on_demand = on_demand;
+        self.is_ready = true;
     }
 
     fn swap(&mut self, model: &str, version: u32, loaded: Result<Served>) {
