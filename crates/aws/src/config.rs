@@ -19,6 +19,10 @@ const ATTEMPTS: u32 = 5;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An attempt in which no byte came for that long is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same in a function, whose caller waits: a connection that died while the environment was frozen says nothing.
+const FUNCTION_READ_TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest pause before the second attempt; it doubles from there.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// Reads the standard AWS environment: region, credentials, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_<SERVICE>`; where it
 /// says nothing, the profile files and what the machine provides.
@@ -32,7 +36,7 @@ pub fn config_loader() -> ConfigLoader {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(http_client())
         .retry_config(retry_config())
-        .timeout_config(timeout_config())
+        .timeout_config(timeout_config(READ_TIMEOUT))
 }
 
 /// What [`sdk_config`] reads from environment variables, and nothing else: Lambda gives a function its region and its
@@ -44,7 +48,7 @@ pub fn function_config() -> SdkConfig {
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
         .http_client(http_client())
         .retry_config(retry_config())
-        .timeout_config(timeout_config())
+        .timeout_config(timeout_config(FUNCTION_READ_TIMEOUT))
         .service_config(Environment);
     config.set_region(variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).map(Region::new));
     config.set_endpoint_url(variable("AWS_ENDPOINT_URL"));
@@ -56,11 +60,11 @@ fn http_client() -> SharedHttpClient {
 }
 
 fn retry_config() -> RetryConfig {
-    RetryConfig::standard().with_max_attempts(ATTEMPTS)
+    RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF)
 }
 
-fn timeout_config() -> TimeoutConfig {
-    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build()
+fn timeout_config(read_timeout: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(read_timeout).build()
 }
 
 /// Settings of one service: `<NAME>_<SERVICE>`, then `<NAME>`.
