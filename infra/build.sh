@@ -6,8 +6,8 @@
 #   infra/build.sh images        image only
 #
 # Environment: ARCHITECTURE (arm64 or x86_64, as Terraform's `architecture`), IMAGE_TAG (as `trainer.image_tag`; tags are
-# immutable, so a new image needs a new one), VARIANTS ("cpu", "gpu" or "cpu gpu"), FEATURES of the trainer. Functions need
-# cargo-lambda, images Docker, Terraform and the AWS command line.
+# immutable, so a new image needs a new one), VARIANTS ("cpu", "gpu" or "cpu gpu"; gpu needs the trainer's feature cuda). Functions
+# need cargo-lambda, images Docker, Terraform and the AWS command line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,16 +28,22 @@ functions() {
 }
 
 images() {
-  # The repository must be there before the image: Terraform makes it, and the key that encrypts it, ahead of the rest.
+  local made repository variant features
   terraform -chdir=terraform init -input=false
-  terraform -chdir=terraform apply -input=false -auto-approve -target=module.batch.aws_ecr_repository.trainer
-  local repository variant
+  # The repository must be there before the image: the first time Terraform makes it, and the key that encrypts it, ahead of
+  # the rest.
+  made="$(terraform -chdir=terraform state list 2>/dev/null || true)"
+  if ! grep -qx module.batch.aws_ecr_repository.trainer <<<"$made"; then
+    terraform -chdir=terraform apply -input=false -auto-approve -target=module.batch.aws_ecr_repository.trainer
+  fi
   repository="$(echo 'module.batch.repository_url' | terraform -chdir=terraform console | tr -d '"')"
   aws ecr get-login-password --region "$(cut -d. -f4 <<<"$repository")" \
     | docker login --username AWS --password-stdin "${repository%%/*}"
   for variant in "${variants[@]}"; do
+    features=aws
+    [ "$variant" = gpu ] && features=aws,cuda
     docker build --platform linux/amd64 -f infra/trainer.Dockerfile --target "$variant" \
-      --build-arg FEATURES="${FEATURES:-aws}" -t "$repository:$tag-$variant" .
+      --build-arg FEATURES="$features" -t "$repository:$tag-$variant" .
     docker push "$repository:$tag-$variant"
   done
 }

@@ -260,7 +260,7 @@ variable "vpc_cidr" {
 }
 
 variable "trainer" {
-  description = "The training container: tag of the images (<tag>-cpu, <tag>-gpu) in the repository that is made, instance types, most vCPUs of each compute environment (0: no such queue), share of the on-demand price that Spot may cost, and what a job gets."
+  description = "The training container: tag of the images (<tag>-cpu, <tag>-gpu) in the repository that is made, instance types, most vCPUs of each compute environment (0: no such queue; with none at all, models are trained elsewhere), share of the on-demand price that Spot may cost, and what a job gets."
   type = object({
     image_tag          = optional(string, "0.1.0")
     cpu_instance_types = optional(list(string), ["c7i", "m7i", "c6i", "m6i"])
@@ -285,11 +285,6 @@ variable "trainer" {
   validation {
     condition     = var.trainer.gpu_max_vcpus >= var.trainer.gpu_job_vcpus || var.trainer.gpu_max_vcpus == 0
     error_message = "trainer.gpu_max_vcpus must be 0 or at least trainer.gpu_job_vcpus."
-  }
-
-  validation {
-    condition     = var.trainer.cpu_max_vcpus + var.trainer.gpu_max_vcpus > 0
-    error_message = "trainer.cpu_max_vcpus or trainer.gpu_max_vcpus must be above 0."
   }
 
   validation {

@@ -49,6 +49,19 @@ run "gpu" {
   }
 }
 
+run "no_training" {
+  command = plan
+
+  variables {
+    trainer = { cpu_max_vcpus = 0 }
+  }
+
+  assert {
+    condition     = length(output.job_queue_arns) == 0 && length(output.function_names) == 6
+    error_message = "a deployment that only serves has no queues"
+  }
+}
+
 run "schedules_hold_words_that_the_scheduler_replaces" {
   command = plan
 
@@ -153,7 +166,7 @@ run "refuses_what_does_not_fit" {
     retrain_schedules = { "a model" = "rate(1 day)" }
     domain            = { name = "moola.example.com" }
     retention_days    = { logs = 42 }
-    trainer           = { cpu_max_vcpus = 0, cpu_instance_types = ["c7g"] }
+    trainer           = { cpu_instance_types = ["c7g"] }
     trusted_keys      = ["-----BEGIN CERTIFICATE-----\nMFkw\n-----END CERTIFICATE-----\n"]
   }
 

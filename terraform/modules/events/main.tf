@@ -5,7 +5,8 @@ locals {
   bus = aws_cloudwatch_event_bus.this.name
 
   # Which events each function takes. State changes of jobs come on the account's default bus, as AWS Batch sends them.
-  rules = {
+  rules = { for name, rule in local.all_rules : name => rule if name != "training-jobs" || length(var.job_queue_arns) > 0 }
+  all_rules = {
     training-jobs = {
       consumer = "training"
       bus      = "default"
