@@ -131,6 +131,7 @@ module "function" {
     local.environment,
     try(each.value.access.sign, false) ? local.signing_environment : {},
     try(each.value.access.jobs, false) ? local.jobs_environment : {},
+    local.is_emulator ? { AWS_ENDPOINT_URL = var.endpoint_url } : {},
   )
   access = each.value.access
   queue  = each.value.batch_size == null ? null : { arn = module.events.queue_arns[each.key], batch_size = each.value.batch_size }

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks terraform/: format, checkov, and where the AWS provider can be had validate and the tests of terraform/tests; with
-# AWS_ENDPOINT_URL (an emulator) also plan, apply, an empty second plan, a request through the API, and destroy. What cannot run is said.
+# AWS_ENDPOINT_URL (an emulator) also plan, apply (without queues of training), an empty second plan, a request through the
+# API, and destroy. What cannot run is said.
 #
 # Where provider 6 cannot be had and TF_PLUGIN_MIRROR (default /opt/tf-plugins) is a filesystem mirror with one of 5.x, a working
 # copy with the two edits that 5.x needs is checked instead, and says so.
@@ -87,7 +88,8 @@ variables=(
   -var "endpoint_url=$AWS_ENDPOINT_URL"
   -var "artifacts_dir=$artifacts"
   -var authorization=NONE
-  -var protect_data=false
+  # MiniStack's Batch cannot take job definitions back, and answers other ones than it is asked for.
+  -var 'trainer={ cpu_max_vcpus = 0 }'
 )
 [ "$(uname -m)" = x86_64 ] && variables+=(-var architecture=x86_64)
 echo "== plan"
@@ -97,8 +99,15 @@ echo "== apply"
 tf apply -auto-approve "${variables[@]}" >"$work/apply.log" || { cat "$work/apply.log"; exit 1; }
 grep '^Apply' "$work/apply.log"
 echo "== a second plan is empty"
-tf plan -detailed-exitcode "${variables[@]}" >"$work/second.log" || { cat "$work/second.log"; exit 1; }
-grep '^No changes' "$work/second.log"
+if tf plan -detailed-exitcode "${variables[@]}" >"$work/second.log"; then
+  grep '^No changes' "$work/second.log"
+elif [ $? -ne 2 ] || grep '^  # .* \(must be\|will be\)' "$work/second.log" | grep -v 'aws_cloudwatch_metric_alarm.* updated in-place$'; then
+  cat "$work/second.log"
+  exit 1
+else
+  # MiniStack leaves most fields out when it describes alarms.
+  skipped "alarms in the second plan: the emulator does not tell their fields; nothing else changes"
+fi
 if $is_real; then
   echo "== a request"
   curl --fail --silent --show-error --max-time 60 "$(tf output -raw api_url)/api/v2/models"
@@ -106,5 +115,11 @@ if $is_real; then
 else
   skipped "the request: there are no bootstraps in ${ARTIFACTS_DIR:-target/lambda}"
 fi
+echo "== destroy is refused while data is protected, and touches nothing"
+if tf destroy -auto-approve "${variables[@]}" >"$work/refused.log" 2>&1; then cat "$work/refused.log"; exit 1; fi
+grep -m1 'protect_data is true' "$work/refused.log" || { cat "$work/refused.log"; exit 1; }
+if grep 'Destruction complete' "$work/refused.log"; then exit 1; fi
 echo "== destroy"
-tf destroy -auto-approve "${variables[@]}" | grep '^Destroy'
+tf apply -auto-approve "${variables[@]}" -var protect_data=false >"$work/lifted.log" || { cat "$work/lifted.log"; exit 1; }
+tf destroy -auto-approve "${variables[@]}" -var protect_data=false >"$work/destroy.log" || { cat "$work/destroy.log"; exit 1; }
+grep '^Destroy' "$work/destroy.log"
