@@ -150,3 +150,19 @@ fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
     }
     bytes.push(value as u8);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    /// `tests/terraform/check.sh` registers that file. `MOOLA_BLESS=1` writes it.
+    #[test]
+    fn the_model_of_the_terraform_check_is_the_constant_one() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("terraform/constant.onnx");
+        let model = super::constant(&[0.25, 0.75]);
+        if std::env::var_os("MOOLA_BLESS").is_some() {
+            std::fs::write(&path, &model).expect("the file");
+        }
+        assert_eq!(std::fs::read(&path).expect("the file"), model);
+    }
+}

@@ -31,6 +31,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use crate::batch_service;
+use crate::emulator::unique_name;
 
 /// The functions, and the types of the bus's events that each is told: all where there are none.
 const CONSUMERS: &[(&str, &[&str])] = &[
@@ -425,7 +426,7 @@ fn zip(bytes: &[u8]) -> Result<Vec<u8>> {
 
 /// A program without its symbols, where `strip` is there to take them out: an emulator keeps archives in memory.
 fn read_stripped(path: &Path) -> Result<Vec<u8>> {
-    let stripped = std::env::temp_dir().join(format!("moola-stripped-{}", std::process::id()));
+    let stripped = std::env::temp_dir().join(unique_name(&format!("moola-stripped-{}", std::process::id())));
     let done = Command::new("strip").arg("--strip-all").arg("-o").arg(&stripped).arg(path).status();
     let source = if done.is_ok_and(|status| status.success()) { stripped.as_path() } else { path };
     let bytes = std::fs::read(source).with_context(|| path.display().to_string());

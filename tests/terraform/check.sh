@@ -109,11 +109,21 @@ else
   skipped "alarms in the second plan: the emulator does not tell their fields; nothing else changes"
 fi
 if $is_real; then
-  echo "== a request"
-  curl --fail --silent --show-error --max-time 60 "$(tf output -raw api_url)/api/v2/models"
-  echo
+  echo "== a model is registered, and predicts, through the API"
+  api="$(tf output -raw api_url)"
+  python3 - tests/terraform/constant.onnx >"$work/register.json" <<'PYTHON'
+import base64, json, sys
+manifest = {"task": "classification", "inputs": [{"kind": "raw_bars"}], "classes": ["down", "up"], "window_bars": 4}
+print(json.dumps({"manifest": manifest, "model_base64": base64.b64encode(open(sys.argv[1], "rb").read()).decode()}))
+PYTHON
+  ask() { curl --fail-with-body --silent --show-error --max-time 60 -H 'content-type: application/json' "$@"; echo; }
+  ask "$api/api/v2/models/constant/versions" --data "@$work/register.json" | cut -c 1-120
+  window='[[1,1,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1]]'
+  ask "$api/api/v2/inference/predict" --data "{\"model_version\":\"constant/1\",\"input_data\":{\"ohlc_data\":[$window]}}" |
+    tee "$work/prediction.json"
+  grep -q '"up":0.7[45]' "$work/prediction.json"
 else
-  skipped "the request: there are no bootstraps in ${ARTIFACTS_DIR:-target/lambda}"
+  skipped "the prediction: there are no bootstraps in ${ARTIFACTS_DIR:-target/lambda}"
 fi
 echo "== destroy is refused while data is protected, and touches nothing"
 if tf destroy -auto-approve "${variables[@]}" >"$work/refused.log" 2>&1; then cat "$work/refused.log"; exit 1; fi
