@@ -18,8 +18,8 @@ use crate::dataset::Datasets;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_name;
 use crate::ports::{
-    CORRELATION_TAG, Condition, Event, EventHandler, JOB_EVENT_SOURCE, JOB_EVENT_TYPE, JobFilter, JobId, JobRequest,
-    JobStatus, Key, Ports, PutMode, Query,
+    CORRELATION_TAG, Condition, Event, EventHandler, JOB_EVENT_SOURCE, JOB_EVENT_TYPE, JobDescription, JobFilter,
+    JobId, JobRequest, JobStatus, Key, Ports, PutMode, Query,
 };
 use crate::registry::{NewVersion, Registry, Version};
 
@@ -362,19 +362,21 @@ impl Training {
     /// Those of the table.
     pub async fn resume(&self, min_age: Duration) -> Result<()> {
         let before_ms = self.ports.clock.now_ms() - i64::try_from(min_age.as_millis()).unwrap_or(i64::MAX);
+        // Listed once, for the first run that needs them.
+        let mut jobs = None;
         for run in self.list(usize::MAX).await? {
             if run.created_ms > before_ms {
                 continue;
             }
             let run_id = run.run_id.clone();
-            if let Err(error) = self.resume_run(run, before_ms).await {
+            if let Err(error) = self.resume_run(run, before_ms, &mut jobs).await {
                 warn!(run_id, error = error.chain(), "the run cannot be taken up");
             }
         }
         Ok(())
     }
 
-    async fn resume_run(&self, run: Run, before_ms: i64) -> Result<()> {
+    async fn resume_run(&self, run: Run, before_ms: i64, jobs: &mut Option<Vec<JobDescription>>) -> Result<()> {
         match (&run.job_id, run.status) {
             (Some(job_id), RunStatus::Cancelled) => {
                 let is_recent = run.ended_ms.is_some_and(|ended_ms| self.ports.clock.now_ms() - ended_ms < ENDING_MS);
@@ -386,8 +388,11 @@ impl Training {
             (_, status) if status.is_final() => Ok(()),
             (None, _) => {
                 // It may have been submitted without that being recorded.
-                let jobs = self.ports.jobs.list(&JobFilter { status: None, limit: 10_000 }).await?;
-                let submitted = jobs.into_iter().find(|job| job.request.tags.get("run_id") == Some(&run.run_id));
+                let jobs = match jobs {
+                    Some(jobs) => jobs,
+                    None => jobs.insert(self.ports.jobs.list(&JobFilter { status: None, limit: 10_000 }).await?),
+                };
+                let submitted = jobs.iter().find(|job| job.request.tags.get("run_id") == Some(&run.run_id));
                 match submitted {
                     Some(job) => {
                         self.on_job(&run.run_id, Some(&job.id), job.status, job.status_reason.as_deref()).await
