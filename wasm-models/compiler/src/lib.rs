@@ -1,0 +1,1 @@
+//! Compiles ONNX models to small stand-alone WebAssembly modules.
