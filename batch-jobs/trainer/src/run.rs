@@ -9,7 +9,7 @@ use moola_core::contract::{
     Architecture, FORMAT_VERSION, FoldMetrics, Lineage, OutputSpec, RunOutcome, RunResult, TrainedModel, TrainingSpec,
     paths,
 };
-use moola_core::ports::{Engine as _, Tensor};
+use moola_core::ports::{Artifact, Engine as _, Tensor};
 use moola_core::{Error, ErrorKind, Result, baselines, columns};
 use moola_market::Bars;
 use moola_onnx::TractEngine;
@@ -225,7 +225,7 @@ fn check_export(onnx: &[u8], shape: &Shape, data: &Data, rows: &[usize], expecte
     if shape.num_features > 0 {
         inputs.push(Tensor::new(vec![rows.len(), shape.num_features], batch.features)?);
     }
-    let outputs = TractEngine.load(onnx)?.run(inputs)?;
+    let outputs = TractEngine.load(&Artifact::onnx(), onnx)?.run(inputs)?;
     let output = outputs.first().map(Tensor::data).unwrap_or_default();
     let scale = data.target.1.max(1e-12);
     let worst = output.iter().zip(expected).map(|(a, b)| (f64::from(*a) - b).abs() / scale).fold(0.0, f64::max);

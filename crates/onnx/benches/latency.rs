@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use divan::Bencher;
-use moola_core::ports::{Engine, LoadedModel, Tensor};
+use moola_core::ports::{Artifact, Engine, LoadedModel, Tensor};
 use moola_onnx::TractEngine;
 use moola_onnx::writer::{Dim, Direction, GraphBuilder};
 
@@ -37,7 +37,7 @@ fn lstm(hidden: usize) -> Vec<u8> {
 }
 
 fn load(hidden: usize) -> Arc<dyn LoadedModel> {
-    TractEngine.load(&lstm(hidden)).unwrap()
+    TractEngine.load(&Artifact::onnx(), &lstm(hidden)).unwrap()
 }
 
 #[divan::bench(args = [(16, 1), (64, 1), (64, 2), (64, 32), (128, 1), (128, 32)])]
@@ -50,5 +50,5 @@ fn lstm_hidden_batch(bencher: Bencher, (hidden, batch): (usize, usize)) {
 #[divan::bench(args = [16, 64])]
 fn load_lstm(bencher: Bencher, hidden: usize) {
     let bytes = lstm(hidden);
-    bencher.bench(|| TractEngine.load(&bytes).unwrap());
+    bencher.bench(|| TractEngine.load(&Artifact::onnx(), &bytes).unwrap());
 }

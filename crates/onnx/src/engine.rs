@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
-use moola_core::ports::{Engine, LoadedModel, Tensor};
+use moola_core::ports::{Artifact, Engine, LoadedModel, ModelFormat, Tensor};
 use moola_core::{Error, Result};
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_shape_proto::dimension;
@@ -33,8 +33,16 @@ impl Engine for TractEngine {
         "native"
     }
 
-    fn load(&self, model: &[u8]) -> Result<Arc<dyn LoadedModel>> {
-        Ok(Arc::new(TractModel::load(model)?))
+    fn choose<'a>(&self, artifacts: &'a [Artifact]) -> Option<&'a Artifact> {
+        artifacts.iter().find(|artifact| artifact.format == ModelFormat::Onnx)
+    }
+
+    fn load(&self, artifact: &Artifact, bytes: &[u8]) -> Result<Arc<dyn LoadedModel>> {
+        if artifact.format != ModelFormat::Onnx {
+            let file = format!("{} ({})", artifact.file, artifact.format);
+            return Err(Error::invalid("artifact", file, "an ONNX file, which is all that the native engine loads"));
+        }
+        Ok(Arc::new(TractModel::load(bytes)?))
     }
 }
 

@@ -1,6 +1,6 @@
 use burn::backend::Flex;
 use burn::tensor::activation::softmax;
-use moola_core::ports::{Engine as _, Tensor};
+use moola_core::ports::{Artifact, Engine as _, Tensor};
 use moola_onnx::TractEngine;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -39,7 +39,7 @@ fn the_exported_model_answers_as_the_trained_one() {
         parameters.data_mut().iter_mut().zip(random(100_000, 4)).for_each(|(value, noise)| *value += 0.1 * noise);
         let (mean, std) = if shape.task == Task::Regression { (0.5, 3.0) } else { (0.0, 1.0) };
         let onnx = export(&shape, &parameters, (mean, std), &Metadata::default()).unwrap();
-        let loaded = TractEngine.load(&onnx).unwrap();
+        let loaded = TractEngine.load(&Artifact::onnx(), &onnx).unwrap();
         assert_eq!(loaded.outputs()[0].0, output_name(shape.task));
         for rows in [1, 7] {
             let batch = Batch {
@@ -83,7 +83,7 @@ fn weights_are_drawn_from_the_seed() {
 fn the_naive_model_answers_the_same_always() {
     let shape = shape(Task::Classification, 1, 0);
     let onnx = export_naive(&shape, &[0.2, 0.5, 0.3], &Metadata::default()).unwrap();
-    let loaded = TractEngine.load(&onnx).unwrap();
+    let loaded = TractEngine.load(&Artifact::onnx(), &onnx).unwrap();
     let answer = loaded.run(vec![Tensor::new(vec![2, 15, 4], random(120, 1)).unwrap()]).unwrap();
     assert_eq!(answer[0].data(), [0.2, 0.5, 0.3, 0.2, 0.5, 0.3]);
 }

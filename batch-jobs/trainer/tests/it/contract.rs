@@ -1,7 +1,7 @@
 //! What the container promises: files, exit codes, reasons.
 
 use moola_core::contract::{Architecture, FoldMetrics, Progress, RunOutcome, Task};
-use moola_core::ports::{Engine as _, Tensor};
+use moola_core::ports::{Artifact, Engine as _, Tensor};
 use moola_core::stats::ReferenceProfile;
 use moola_market::labels::LabelSpec;
 use moola_onnx::TractEngine;
@@ -41,7 +41,7 @@ fn a_run_leaves_what_the_contract_names_and_is_done_once() {
     assert_eq!(epochs, result.epochs);
 
     // The model takes any batch, and starting the run again changes nothing.
-    let loaded = TractEngine.load(&place.model("r1")).unwrap();
+    let loaded = TractEngine.load(&Artifact::onnx(), &place.model("r1")).unwrap();
     for batch in [1, 7] {
         let bars = Tensor::new(vec![batch, 12, 4], vec![0.1; batch * 48]).unwrap();
         let features = Tensor::new(vec![batch, 24], vec![0.2; batch * 24]).unwrap();
@@ -72,7 +72,7 @@ fn a_regression_and_the_naive_model_are_trained_too() {
     let mut prior = spec("r3", &place.sha256, up_or_down());
     prior.model.architecture = Architecture::Naive;
     place.trained(&prior);
-    let loaded = TractEngine.load(&place.model("r3")).unwrap();
+    let loaded = TractEngine.load(&Artifact::onnx(), &place.model("r3")).unwrap();
     let row = loaded.run(vec![Tensor::new(vec![3, 12, 4], vec![0.5; 144]).unwrap()]).unwrap();
     assert_eq!(row[0].shape(), [3, 2]);
     assert!((row[0].data()[..2].iter().sum::<f32>() - 1.0).abs() < 1e-6);

@@ -13,7 +13,7 @@ use moola_core::contract::{
     DatasetRef, FORMAT_VERSION, InputKind, InputSpec, Lineage, OutputSpec, SplitSpec, Task, TrainingSpec, WindowSpec,
     paths,
 };
-use moola_core::ports::LoadedModel;
+use moola_core::ports::{Artifact, LoadedModel};
 use moola_core::registry::{NewVersion, Version};
 use moola_core::{Error, Result, inputs, samples};
 use moola_market::features::FeatureSet;
@@ -122,10 +122,12 @@ pub(super) async fn register(
 ) -> ApiResult<(StatusCode, Json<Version>)> {
     let RegisterRequest { manifest, model_base64, model_upload } = request;
     let bytes = file(&state, model_base64, model_upload).await?;
-    let engine = state.engines.first().cloned().ok_or_else(|| Error::internal("there is no engine"))?;
+    let file = Artifact::onnx();
+    let engine = state.engines.iter().find(|engine| engine.choose(std::slice::from_ref(&file)).is_some()).cloned();
+    let engine = engine.ok_or_else(|| Error::internal("there is no engine for ONNX"))?;
     let engine_name = engine.name();
     let content = bytes.clone();
-    let loaded = tokio::task::spawn_blocking(move || engine.load(&content))
+    let loaded = tokio::task::spawn_blocking(move || engine.load(&file, &content))
         .await
         .map_err(|error| Error::internal("loading a model").with_source(error))??;
     let feature_set = manifest.feature_set.as_deref().map(FeatureSet::builtin).transpose().map_err(Error::from)?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use axum::http::StatusCode;
 use moola_api::predict::{PredictAnswerV1, PredictAnswerV2, PredictedValue};
-use moola_core::ports::Engine as _;
+use moola_core::ports::{Artifact, Engine as _};
 use moola_core::serving::{LogConfig, ServingConfig};
 use moola_core::{inputs, recent};
 use moola_onnx::TractEngine;
@@ -38,7 +38,7 @@ async fn a_batch_is_answered_as_the_training_code_computes_it() {
     let new = new_version(MODEL, "core", 1);
     let ends: Vec<usize> = starts.iter().map(|start| start + WINDOW - 1).collect();
     let encoded = inputs::encode(&new.inputs, new.feature_set.as_ref(), WINDOW, &bars, &ends).unwrap();
-    let expected = TractEngine.load(&new.files["model.onnx"]).unwrap().run(encoded.tensors).unwrap();
+    let expected = TractEngine.load(&Artifact::onnx(), &new.files["model.onnx"]).unwrap().run(encoded.tensors).unwrap();
     assert_eq!(answer.predictions.len(), 3);
     for (prediction, expected) in answer.predictions.iter().zip(expected[0].data().chunks(2)) {
         let probabilities = prediction.probabilities.as_ref().unwrap();

@@ -21,7 +21,7 @@ use crate::commit::{from_json_bytes, sha256_hex, to_json_bytes};
 use crate::contract::{ModelManifest, TrainingSpec, paths};
 use crate::dataset::Datasets;
 use crate::error::{Error, Result};
-use crate::ports::{Engine, Event, EventHandler, LoadedModel, Ports, PutMode};
+use crate::ports::{Artifact, Engine, Event, EventHandler, LoadedModel, Ports, PutMode};
 use crate::react::{is_decided, subject};
 use crate::registry::{EVALUATION, GateSummary, Registry, Stage, VerifiedPackage, Version};
 use crate::samples::{self, SampleSet};
@@ -299,7 +299,7 @@ impl Gates {
         let engine = self.engines.iter().find(|engine| engine.name() == name).cloned();
         let engine = engine.ok_or_else(|| Error::invalid("engine", name, "an engine of this program"))?;
         let bytes = package.model.clone();
-        let model = tokio::task::spawn_blocking(move || engine.load(&bytes))
+        let model = tokio::task::spawn_blocking(move || engine.load(&Artifact::onnx(), &bytes))
             .await
             .map_err(|e| Error::internal("loading a model").with_source(e))??;
         Ok(Candidate { package, model })

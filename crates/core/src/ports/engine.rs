@@ -1,6 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
+use crate::contract::paths;
 use crate::error::{Error, Result};
 
 /// Numbers of a shape, row-major.
@@ -63,14 +66,73 @@ pub trait LoadedModel: Send + Sync + fmt::Debug {
     fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>>;
 }
 
-/// Loads models of one format.
+/// How a model is stored in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelFormat {
+    /// A graph of operators, as it was registered.
+    Onnx,
+    /// A WebAssembly module: code and weights for every machine.
+    Wasm,
+    /// Machine code that wasmtime made of such a module, for one kind of machine and one version of wasmtime.
+    Cwasm,
+}
+
+impl fmt::Display for ModelFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Onnx => "onnx",
+            Self::Wasm => "wasm",
+            Self::Cwasm => "cwasm",
+        })
+    }
+}
+
+/// A file that a model can be loaded from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its name: `model.onnx`, `model.wasm`, `x86_64-avx2.cwasm`.
+    pub file: String,
+    /// How the model is stored in it.
+    pub format: ModelFormat,
+    /// The machines that its code is for: `x86_64-avx2`, `aarch64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// What its code needs: `wasmtime 48.0.8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Hash of the settings that its code was made with, in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compatibility: Option<String>,
+}
+
+impl Artifact {
+    /// The model file of every package.
+    #[must_use]
+    pub fn onnx() -> Self {
+        Self {
+            file: paths::MODEL_ONNX.into(),
+            format: ModelFormat::Onnx,
+            target: None,
+            runtime: None,
+            compatibility: None,
+        }
+    }
+}
+
+/// Loads models of some formats.
 pub trait Engine: Send + Sync + fmt::Debug {
     /// Its name in manifests, metrics and answers: `native`, `wasm`.
     fn name(&self) -> &'static str;
 
-    /// Loads a model. Blocks: it is pure computation.
+    /// The artifact that it loads best on this machine, if any.
+    fn choose<'a>(&self, artifacts: &'a [Artifact]) -> Option<&'a Artifact>;
+
+    /// Loads an artifact that it chose. The caller has verified `bytes`: signature and digest. Blocks: it is pure
+    /// computation.
     ///
     /// # Errors
-    /// `Invalid` where the bytes are no model or use an operator that this engine lacks; the message names it.
-    fn load(&self, model: &[u8]) -> Result<Arc<dyn LoadedModel>>;
+    /// `Invalid` where it does not load such an artifact, where the bytes are no model, or where they use an operator that
+    /// this engine lacks; the message names it.
+    fn load(&self, artifact: &Artifact, bytes: &[u8]) -> Result<Arc<dyn LoadedModel>>;
 }

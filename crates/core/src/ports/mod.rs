@@ -8,6 +8,7 @@ mod absent;
 mod blobs;
 pub mod checks;
 mod clock;
+mod compiler;
 mod cron;
 mod engine;
 mod events;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 pub use absent::Absent;
 pub use blobs::{BlobMeta, BlobPage, Blobs, PresignMethod, PutMode};
 pub use clock::{Clock, Ids};
-pub use engine::{Engine, LoadedModel, Tensor};
+pub use compiler::{CompileRequest, CompiledFile, Compiler};
+pub use engine::{Artifact, Engine, LoadedModel, ModelFormat, Tensor};
 pub use events::{DeadEvent, Event, EventFilter, EventHandler, Events};
 pub use job_events::{CORRELATION_TAG, JOB_EVENT_SOURCE, JOB_EVENT_TYPE, JobAttempt};
 pub use jobs::{

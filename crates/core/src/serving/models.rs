@@ -16,7 +16,7 @@ use super::{ModelReference, ServingConfig, ServingStatus};
 use crate::contract::{InputKind, ModelManifest, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inputs;
-use crate::ports::{Engine, LoadedModel, Ports, Tensor};
+use crate::ports::{Artifact, Engine, LoadedModel, Ports, Tensor};
 use crate::registry::{Registry, Route, load_package};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -393,7 +393,7 @@ impl Models {
         let manifest_sha256 = manifest_sha256.to_owned();
         let done = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let loaded = engine.load(&package.model)?;
+            let loaded = engine.load(&Artifact::onnx(), &package.model)?;
             check(&package.manifest, &*loaded)?;
             warm(&package.manifest, &*loaded)?;
             info!(

@@ -13,7 +13,7 @@ use moola_core::contract::{
 use moola_core::dataset::{Datasets, ImportRequest};
 use moola_core::gates::GateConfig;
 use moola_core::memory::Memory;
-use moola_core::ports::{Engine, Event, EventHandler as _, LoadedModel, Ports, PutMode, Tensor};
+use moola_core::ports::{Artifact, Engine, Event, EventHandler as _, LoadedModel, ModelFormat, Ports, PutMode, Tensor};
 use moola_core::react::ReactConfig;
 use moola_core::registry::{Decision, Stage};
 use moola_core::stats::drift::ProfileConfig;
@@ -47,8 +47,12 @@ impl Engine for Momentum {
         "native"
     }
 
-    fn load(&self, model: &[u8]) -> Result<Arc<dyn LoadedModel>> {
-        let share = std::str::from_utf8(model).ok().and_then(|text| text.parse().ok());
+    fn choose<'a>(&self, artifacts: &'a [Artifact]) -> Option<&'a Artifact> {
+        artifacts.iter().find(|artifact| artifact.format == ModelFormat::Onnx)
+    }
+
+    fn load(&self, _: &Artifact, bytes: &[u8]) -> Result<Arc<dyn LoadedModel>> {
+        let share = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
         Ok(Arc::new(Loaded {
             share: share.ok_or_else(|| Error::invalid("model", "other bytes", "a number"))?,
             inputs: vec![("bars".into(), vec![Some(WINDOW), Some(4)])],

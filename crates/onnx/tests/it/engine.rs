@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use moola_core::ErrorKind;
-use moola_core::ports::{Engine, LoadedModel};
+use moola_core::ports::{Artifact, Engine, LoadedModel};
 use moola_onnx::writer::{Attribute, Dim, Direction, GraphBuilder, Value};
 use moola_onnx::{TractEngine, check};
 
@@ -12,7 +12,7 @@ fn model(shape: &[Dim], build: impl Fn(&mut GraphBuilder, Value) -> Value) -> mo
     let x = graph.input("x", shape);
     let y = build(&mut graph, x);
     graph.output(y, "y", shape);
-    TractEngine.load(&graph.finish().unwrap())
+    TractEngine.load(&Artifact::onnx(), &graph.finish().unwrap())
 }
 
 fn relu() -> Arc<dyn LoadedModel> {
@@ -49,7 +49,7 @@ fn other_open_sizes_stay_open() {
     let x = graph.input("x", &[Dim::Batch, Dim::Fixed(0), Dim::Fixed(2)]);
     let y = graph.reduce_mean(x, &[1], false);
     graph.output(y, "y", &[Dim::Batch, Dim::Fixed(2)]);
-    let model = TractEngine.load(&graph.finish().unwrap()).unwrap();
+    let model = TractEngine.load(&Artifact::onnx(), &graph.finish().unwrap()).unwrap();
     assert_eq!(model.inputs()[0].1, [None, Some(2)]);
     for (batch, steps) in [(1, 4), (2, 3)] {
         let results = model.run(vec![tensor(&[batch, steps, 2], vec![2.5; batch * steps * 2])]).unwrap();
@@ -126,7 +126,7 @@ fn wrong_inputs_are_refused_with_their_name() {
     let (a, b) = (graph.input("a", &[Dim::Batch, Dim::Fixed(1)]), graph.input("b", &[Dim::Batch, Dim::Fixed(1)]));
     let sum = graph.add(a, b);
     graph.output(sum, "sum", &[Dim::Batch, Dim::Fixed(1)]);
-    let model = TractEngine.load(&graph.finish().unwrap()).unwrap();
+    let model = TractEngine.load(&Artifact::onnx(), &graph.finish().unwrap()).unwrap();
     let results = model.run(vec![tensor(&[2, 1], vec![1.0, 2.0]), tensor(&[2, 1], vec![10.0, 20.0])]).unwrap();
     assert_eq!(results[0].data(), [11.0, 22.0]);
     let error = model.run(vec![tensor(&[2, 1], vec![0.0; 2]), tensor(&[1, 1], vec![0.0])]).unwrap_err();
@@ -145,7 +145,7 @@ fn threads_share_a_model() {
     graph.output(y, "y", &[Dim::Batch, Dim::Fixed(3)]);
     let bytes = graph.finish().unwrap();
     assert_eq!(check(&bytes).unwrap().num_parameters, 60);
-    let model = TractEngine.load(&bytes).unwrap();
+    let model = TractEngine.load(&Artifact::onnx(), &bytes).unwrap();
     let inputs = (0..6).map(|seed| tensor(&[1 + seed % 3, 8, 2], numbers(seed as u64, (1 + seed % 3) * 16)));
     let inputs = inputs.collect::<Vec<_>>();
     let expected = inputs.iter().map(|x| model.run(vec![x.clone()]).unwrap()).collect::<Vec<_>>();

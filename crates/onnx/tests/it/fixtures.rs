@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use moola_core::ErrorKind;
-use moola_core::ports::{Engine, Tensor};
+use moola_core::ports::{Artifact, Engine, Tensor};
 use moola_onnx::{TractEngine, check, inspect};
 use serde::Deserialize;
 
@@ -37,7 +37,7 @@ fn check_fixture(name: &str, op: &str) {
     let bytes = read(&format!("{name}.onnx"));
     let info = check(&bytes).unwrap();
     assert!(info.ops.contains_key(op), "{:?}", info.ops);
-    let model = TractEngine.load(&bytes).unwrap();
+    let model = TractEngine.load(&Artifact::onnx(), &bytes).unwrap();
     let cases: Cases = serde_json::from_slice(&read(&format!("{name}.json"))).unwrap();
     assert_eq!(cases.cases.len(), 2);
     for case in &cases.cases {
@@ -87,7 +87,7 @@ fn labels_are_not_exposed() {
     let bytes = read("sklearn_logistic.onnx");
     let info = inspect(&bytes).unwrap();
     assert_eq!(info.outputs[0].data_type, "int64");
-    let model = TractEngine.load(&bytes).unwrap();
+    let model = TractEngine.load(&Artifact::onnx(), &bytes).unwrap();
     assert_eq!(model.outputs(), [("probabilities".to_owned(), vec![Some(3)])]);
     let rows = model.run(vec![Tensor::new(vec![2, 6], vec![0.5; 12]).unwrap()]).unwrap();
     assert_close(&[rows[0].data()[..3].iter().sum()], &[1.0], 1e-6);
@@ -97,7 +97,7 @@ fn labels_are_not_exposed() {
 fn zip_map_is_refused_with_a_hint() {
     let bytes = read("sklearn_logistic_zipmap.onnx");
     assert_eq!(inspect(&bytes).unwrap().outputs[1].data_type, "other");
-    let error = TractEngine.load(&bytes).unwrap_err();
+    let error = TractEngine.load(&Artifact::onnx(), &bytes).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.to_string().contains("ZipMap"), "{error}");
     assert!(error.hint().unwrap().contains("zipmap=False"));

@@ -6,7 +6,7 @@ mod fixtures;
 mod malformed;
 mod writer;
 
-use moola_core::ports::{Engine, Tensor};
+use moola_core::ports::{Artifact, Engine, Tensor};
 use moola_onnx::TractEngine;
 use rand::{RngExt as _, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -22,7 +22,7 @@ fn tensor(shape: &[usize], data: Vec<f32>) -> Tensor {
 }
 
 fn run(model: &[u8], inputs: Vec<Tensor>) -> Vec<Tensor> {
-    TractEngine.load(model).unwrap().run(inputs).unwrap()
+    TractEngine.load(&Artifact::onnx(), model).unwrap().run(inputs).unwrap()
 }
 
 #[track_caller]

@@ -1,7 +1,7 @@
 //! Files that are not what they should be: refused, never a panic.
 
 use moola_core::ErrorKind;
-use moola_core::ports::Engine;
+use moola_core::ports::{Artifact, Engine};
 use moola_onnx::{TractEngine, check, inspect};
 use proptest::prelude::*;
 use prost::Message;
@@ -22,7 +22,7 @@ fn try_all(bytes: &[u8]) {
     if let Err(error) = inspect(bytes) {
         assert_eq!(error.kind(), ErrorKind::Invalid);
     }
-    match TractEngine.load(bytes) {
+    match TractEngine.load(&Artifact::onnx(), bytes) {
         Ok(model) => {
             let inputs = model.inputs().iter().map(|(_, shape)| {
                 let shape = std::iter::once(1).chain(shape.iter().map(|size| size.unwrap_or(1))).collect::<Vec<_>>();
@@ -40,7 +40,7 @@ fn edited(name: &str, edit: impl Fn(&mut pb::ModelProto)) -> moola_core::Error {
     let mut model = pb::ModelProto::decode(&*read(name)).unwrap();
     edit(&mut model);
     let bytes = model.encode_to_vec();
-    let error = TractEngine.load(&bytes).unwrap_err();
+    let error = TractEngine.load(&Artifact::onnx(), &bytes).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert_eq!(check(&bytes).unwrap_err().to_string(), error.to_string());
     error
@@ -60,7 +60,7 @@ fn input_type(model: &mut pb::ModelProto) -> &mut pb::type_proto::Tensor {
 fn emptiness_and_text_are_refused() {
     for bytes in [&b""[..], b"not a model", b"\x00", &[0xff; 64]] {
         assert_eq!(inspect(bytes).unwrap_err().kind(), ErrorKind::Invalid);
-        assert_eq!(TractEngine.load(bytes).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(TractEngine.load(&Artifact::onnx(), bytes).unwrap_err().kind(), ErrorKind::Invalid);
     }
 }
 

@@ -1,5 +1,5 @@
 use moola_core::ErrorKind;
-use moola_core::ports::{Engine, Tensor};
+use moola_core::ports::{Artifact, Engine, Tensor};
 use moola_onnx::writer::{Attribute, Dim, Direction, GraphBuilder, LstmInputs, Value};
 use moola_onnx::{TractEngine, inspect};
 
@@ -22,7 +22,7 @@ fn check_rows(
     let x = graph.input("x", &dims(shape));
     let y = build(&mut graph, x);
     graph.output(y, "y", &dims(out));
-    let model = TractEngine.load(&graph.finish().unwrap()).unwrap();
+    let model = TractEngine.load(&Artifact::onnx(), &graph.finish().unwrap()).unwrap();
     assert_eq!(model.inputs(), [("x".to_owned(), shape.iter().map(|&size| Some(size)).collect::<Vec<_>>())]);
     assert_eq!(model.outputs(), [("y".to_owned(), out.iter().map(|&size| Some(size)).collect::<Vec<_>>())]);
     let len = shape.iter().product::<usize>();
@@ -323,7 +323,7 @@ fn lstm_model(direction: Direction, p: &[f32], state: Option<(&[f32], &[f32])>) 
 fn check_lstm(direction: Direction, p: &[f32], state: Option<(&[f32], &[f32])>, batches: &[usize]) {
     let (n, k) = (HIDDEN, FEATURES);
     let (bytes, [w, r, b]) = lstm_model(direction, p, state);
-    let model = TractEngine.load(&bytes).unwrap();
+    let model = TractEngine.load(&Artifact::onnx(), &bytes).unwrap();
     let zeros = vec![0.0; 2 * n];
     let (h0, c0) = state.unwrap_or((&zeros, &zeros));
     // The same batch twice: no state may stay behind.
