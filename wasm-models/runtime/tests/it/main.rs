@@ -1,0 +1,7 @@
+//! Tests of the host with modules written by hand that follow the interface, and with some that do not.
+
+mod answers;
+mod files;
+mod fuzz;
+mod hostile;
+mod support;
