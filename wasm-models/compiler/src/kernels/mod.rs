@@ -1,0 +1,84 @@
+//! Code for each operation of the IR.
+//!
+//! A node becomes a function without parameters: all addresses are known. Loops have constant counts, so a module ends by
+//! construction. The sum order of a row does not depend on the number of rows.
+
+mod concat;
+mod conv;
+mod expr;
+mod gather;
+mod map;
+mod math;
+mod matmul;
+mod normalize;
+mod pad;
+mod recurrent;
+mod reduce;
+mod softmax;
+mod trees;
+
+use crate::emit::{At, Func};
+use crate::error::Result;
+use crate::ir::{DType, Graph, Node, Op, Operand, ValueId};
+use crate::plan::Plan;
+
+/// Bytes that a kernel may read behind a value, or write behind one that it owns: of scratch memory and results, not of constants.
+pub(crate) const SLACK: usize = 16;
+
+/// What a kernel knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cx<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) plan: &'a Plan,
+    /// The node's place in the graph.
+    pub(crate) index: usize,
+}
+
+impl Cx<'_> {
+    /// The address of the first element of an operand.
+    pub(crate) fn address(&self, operand: &Operand) -> u32 {
+        self.plan.address(operand.value) + (operand.offset * self.dtype(operand).size()) as u32
+    }
+
+    /// The place of the first element of an operand.
+    pub(crate) fn at(&self, operand: &Operand) -> At {
+        At::fixed(self.address(operand))
+    }
+
+    /// The address of a value.
+    pub(crate) fn result(&self, value: ValueId) -> u32 {
+        self.plan.address(value)
+    }
+
+    /// The address of the node's scratch memory.
+    pub(crate) fn scratch(&self) -> u32 {
+        self.plan.scratch(self.index)
+    }
+
+    /// The type of an operand.
+    pub(crate) fn dtype(&self, operand: &Operand) -> DType {
+        self.graph.dtype(operand)
+    }
+}
+
+/// Bytes of scratch memory that a node's kernel needs.
+pub(crate) fn scratch_bytes(_graph: &Graph, _node: &Node) -> usize {
+    0
+}
+
+/// Writes the code of a node.
+pub(crate) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node) -> Result<()> {
+    match &node.op {
+        Op::Map(expr) => map::emit(f, cx, node, expr),
+        Op::MatMul { epilogue, packing } => matmul::emit(f, cx, node, epilogue, *packing),
+        Op::Conv { .. } => conv::emit(f, cx, node),
+        Op::Recurrent { .. } => recurrent::emit(f, cx, node),
+        Op::Reduce { .. } => reduce::emit(f, cx, node),
+        Op::Softmax { .. } => softmax::emit(f, cx, node),
+        Op::Normalize { .. } => normalize::emit(f, cx, node),
+        Op::Gather { .. } => gather::emit(f, cx, node),
+        Op::Concat { .. } => concat::emit(f, cx, node),
+        Op::Pad { .. } => pad::emit(f, cx, node),
+        Op::Trees(_) => trees::emit(f, cx, node),
+    }
+}

@@ -1,0 +1,32 @@
+//! Rewrites of the IR, each from a valid graph to a valid graph that computes the same.
+
+pub(crate) mod dump;
+pub(crate) mod rows;
+
+mod demand;
+mod fuse;
+mod layout;
+mod pack;
+mod quantize;
+
+use crate::Options;
+use crate::error::Result;
+use crate::ir::Graph;
+
+/// Runs all passes in order and shows the graph after each.
+pub(crate) fn run(mut graph: Graph, options: &Options, mut show: impl FnMut(&str, &Graph)) -> Result<Graph> {
+    show("import", &graph);
+    demand::run(&mut graph)?;
+    show("demand", &graph);
+    fuse::run(&mut graph)?;
+    show("fuse", &graph);
+    layout::run(&mut graph)?;
+    show("layout", &graph);
+    if options.int8_weights {
+        quantize::run(&mut graph)?;
+        show("quantize", &graph);
+    }
+    pack::run(&mut graph)?;
+    show("pack", &graph);
+    Ok(graph)
+}
