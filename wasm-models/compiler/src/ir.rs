@@ -4,10 +4,15 @@
 //! writes whole values, contiguous and row-major. So what only moves numbers about (Transpose, Reshape, Slice, Expand, Squeeze,
 //! Split) is no node at all: it changes the view. What computes element by element is one [`Op::Map`] with an expression.
 
+mod verify;
+mod view;
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{CompileError, Result};
+pub(crate) use verify::verify;
+pub(crate) use view::Digits;
 
 /// Type of the elements of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

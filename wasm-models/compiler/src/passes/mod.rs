@@ -3,18 +3,22 @@
 pub(crate) mod dump;
 pub(crate) mod rows;
 
+mod axes;
 mod demand;
 mod fuse;
 mod layout;
 mod pack;
 mod quantize;
+#[cfg(test)]
+mod testing;
 
 use crate::Options;
 use crate::error::Result;
-use crate::ir::Graph;
+use crate::ir::{self, Graph};
 
 /// Runs all passes in order and shows the graph after each.
 pub(crate) fn run(mut graph: Graph, options: &Options, mut show: impl FnMut(&str, &Graph)) -> Result<Graph> {
+    ir::verify(&graph, "import")?;
     show("import", &graph);
     demand::run(&mut graph)?;
     show("demand", &graph);
