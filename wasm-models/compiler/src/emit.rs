@@ -523,4 +523,58 @@ impl Func {
             s.i8x16_shuffle(lanes);
         })
     }
+
+    // Fewer than four floats, or four that do not follow one another.
+
+    /// Loads the first `count` (1 to 4) of four floats, the others are 0; reads nothing behind them.
+    pub(crate) fn load_lanes(&mut self, at: At, count: usize) -> F32x4 {
+        let place = self.place(at, 2);
+        match count {
+            1 => {
+                self.sink().v128_load32_zero(place);
+            }
+            2 | 3 => {
+                self.sink().v128_load64_zero(place);
+            }
+            _ => {
+                self.sink().v128_load(place);
+            }
+        }
+        let lanes = self.take();
+        if count == 3 {
+            self.load_lane(lanes, 2, at.plus(8));
+        }
+        lanes
+    }
+
+    /// Loads a float into one of the four places of `target`.
+    pub(crate) fn load_lane(&mut self, target: F32x4, lane: u8, at: At) {
+        let place = self.place(at, 2);
+        self.get(target);
+        self.sink().v128_load32_lane(place, lane).local_set(target.0);
+    }
+
+    /// `a[order[i]]`, where 4 to 7 count the floats of `b`.
+    pub(crate) fn shuffle_two(&mut self, a: F32x4, b: F32x4, order: [u8; 4]) -> F32x4 {
+        let mut lanes = [0; 16];
+        for (place, lane) in lanes.iter_mut().enumerate() {
+            *lane = order[place / 4] * 4 + (place % 4) as u8;
+        }
+        self.op2(a, b, |s| {
+            s.i8x16_shuffle(lanes);
+        })
+    }
+
+    /// The smaller of two unsigned integers, one of them known.
+    pub(crate) fn min_u32(&mut self, a: I32, limit: u32) -> I32 {
+        let limit = limit.cast_signed();
+        self.sink().local_get(a.0).i32_const(limit).local_get(a.0).i32_const(limit).i32_lt_u().select();
+        self.take()
+    }
+
+    /// A pointer `index * bytes` further on.
+    pub(crate) fn indexed(&mut self, pointer: I32, index: I32, bytes: i32) -> I32 {
+        self.sink().local_get(pointer.0).local_get(index.0).i32_const(bytes).i32_mul().i32_add();
+        self.take()
+    }
 }

@@ -10,6 +10,7 @@ mod gather;
 mod map;
 mod math;
 mod matmul;
+mod micro;
 mod normalize;
 mod pad;
 mod recurrent;
@@ -62,8 +63,11 @@ impl Cx<'_> {
 }
 
 /// Bytes of scratch memory that a node's kernel needs.
-pub(crate) fn scratch_bytes(_graph: &Graph, _node: &Node) -> usize {
-    0
+pub(crate) fn scratch_bytes(graph: &Graph, node: &Node) -> usize {
+    match &node.op {
+        Op::MatMul { packing, .. } => matmul::scratch_bytes(graph, node, *packing),
+        _ => 0,
+    }
 }
 
 /// Writes the code of a node.
