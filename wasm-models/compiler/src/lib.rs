@@ -8,6 +8,8 @@
 //! single row; `run` of the module walks over blocks, then over what is left. What a caller has to know of the result stands in
 //! docs/wasm-abi.md.
 
+#[cfg(feature = "component")]
+pub mod component;
 mod emit;
 mod error;
 mod eval;

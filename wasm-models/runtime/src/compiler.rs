@@ -1,10 +1,75 @@
 //! Machine code of modules, and modules of ONNX.
 
+use moola_core::ports::{Artifact, CompileRequest, CompiledFile, Compiler, ModelFormat};
 use moola_core::{Error, Result};
+use moola_wasm_compiler::{Options, Variant};
 use wasmparser::{Parser, Payload};
 
-use crate::settings::Target;
+use crate::settings::{RUNTIME, TARGETS, Target};
 use crate::{container, invalid};
+
+/// Compiles ONNX models to a module and to machine code for every target.
+#[derive(Debug)]
+pub struct WasmCompiler {
+    variant: Variant,
+    fingerprint: String,
+}
+
+impl WasmCompiler {
+    /// A compiler to modules of `variant`: `Simd128` answers the same on every machine.
+    #[must_use]
+    pub fn new(variant: Variant) -> Self {
+        let mut fingerprint = format!("moola {} {}, {RUNTIME}", env!("CARGO_PKG_VERSION"), variant.name());
+        for target in &TARGETS {
+            fingerprint.push_str(&format!(", {} {}", target.name(), target.compatibility()));
+        }
+        Self { variant, fingerprint }
+    }
+}
+
+impl Default for WasmCompiler {
+    fn default() -> Self {
+        Self::new(Variant::default())
+    }
+}
+
+impl Compiler for WasmCompiler {
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    fn compile(&self, request: &CompileRequest<'_>) -> Result<Vec<CompiledFile>> {
+        let options = Options {
+            model: Some(request.model.to_owned()),
+            version: Some(request.version),
+            feature_set_hash: request.feature_set_hash.map(str::to_owned),
+            variant: self.variant,
+            ..Options::default()
+        };
+        let compiled = moola_wasm_compiler::compile(request.onnx, &options)
+            .map_err(|error| invalid(format!("the model is not compiled: {error}")))?;
+        let portable = Artifact {
+            file: "model.wasm".to_owned(),
+            format: ModelFormat::Wasm,
+            target: None,
+            runtime: None,
+            compatibility: None,
+        };
+        let mut files = Vec::with_capacity(1 + TARGETS.len());
+        for target in &TARGETS {
+            let artifact = Artifact {
+                file: format!("{}.cwasm", target.name()),
+                format: ModelFormat::Cwasm,
+                target: Some(target.name().to_owned()),
+                runtime: Some(RUNTIME.to_owned()),
+                compatibility: Some(target.compatibility()),
+            };
+            files.push(CompiledFile { artifact, bytes: precompile(&compiled.wasm, target)? });
+        }
+        files.insert(0, CompiledFile { artifact: portable, bytes: compiled.wasm });
+        Ok(files)
+    }
+}
 
 /// Makes machine code for `target` of a module, wherever this runs. The same module gives the same bytes.
 ///

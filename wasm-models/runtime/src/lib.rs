@@ -17,7 +17,7 @@ mod settings;
 mod ticker;
 
 #[cfg(feature = "compiler")]
-pub use compiler::precompile;
+pub use compiler::{WasmCompiler, precompile};
 pub use engine::{Instances, WasmConfig, WasmEngine};
 pub use settings::{RUNTIME, TARGETS, Target};
 
