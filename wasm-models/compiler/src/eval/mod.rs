@@ -1,6 +1,7 @@
 //! Computes nodes of the IR directly and slowly: folds constants, and says in tests what a kernel should give.
 
 mod map;
+mod recurrent;
 
 use std::collections::HashMap;
 
@@ -18,6 +19,7 @@ pub(crate) struct Input {
 pub(crate) fn node(node: &Node, inputs: &[Input], output_types: &[DType]) -> Result<Vec<Data>> {
     match &node.op {
         Op::Map(expr) => map::eval(expr, inputs, output_types[0]).map(|data| vec![data]),
+        Op::Recurrent { .. } => recurrent::eval(node, inputs),
         _ => Err(CompileError::node(&node.name, "cannot be computed when compiling")),
     }
 }

@@ -13,7 +13,7 @@ mod matmul;
 mod micro;
 mod normalize;
 mod pad;
-mod recurrent;
+pub(crate) mod recurrent;
 mod reduce;
 mod softmax;
 mod trees;
@@ -66,6 +66,7 @@ impl Cx<'_> {
 pub(crate) fn scratch_bytes(graph: &Graph, node: &Node) -> usize {
     match &node.op {
         Op::MatMul { packing, .. } => matmul::scratch_bytes(graph, node, *packing),
+        Op::Recurrent { .. } => recurrent::scratch_bytes(graph, node),
         _ => 0,
     }
 }

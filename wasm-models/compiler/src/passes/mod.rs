@@ -9,6 +9,7 @@ mod fuse;
 mod layout;
 mod pack;
 mod quantize;
+mod recurrent;
 #[cfg(test)]
 mod testing;
 
@@ -28,9 +29,11 @@ pub(crate) fn run(mut graph: Graph, options: &Options, mut show: impl FnMut(&str
     show("layout", &graph);
     if options.int8_weights {
         quantize::run(&mut graph)?;
+        recurrent::quantize(&mut graph)?;
         show("quantize", &graph);
     }
     pack::run(&mut graph)?;
+    recurrent::pack(&mut graph)?;
     show("pack", &graph);
     Ok(graph)
 }
