@@ -92,12 +92,25 @@ impl Default for Options {
 pub struct Compiled {
     /// The module.
     pub wasm: Vec<u8>,
+    /// Its descriptor: JSON, see docs/wasm-abi.md.
+    pub descriptor: String,
     /// Bytes of its constants.
     pub constant_bytes: usize,
     /// Bytes of its memory that change.
     pub scratch_bytes: usize,
+    /// What demand pruning cut.
+    pub computed: Computed,
     /// The IR after every pass, where [`Options::dump`] asked for it: `(name of the pass, text)`.
     pub dumps: Vec<(String, String)>,
+}
+
+/// Elements that the nodes of a graph compute for one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Computed {
+    /// In the graph as it was imported.
+    pub imported: usize,
+    /// In what the outputs need of it.
+    pub needed: usize,
 }
 
 /// Compiles an ONNX file.
@@ -108,8 +121,14 @@ pub fn compile(onnx: &[u8], options: &Options) -> Result<Compiled> {
     let imported = import::import(onnx, options)?;
     let mut dumps = Vec::new();
     let mut programs = Vec::new();
+    let mut computed = Computed::default();
     for (rows, graph) in imported.graphs {
         let graph = passes::run(graph, options, |pass, graph| {
+            match pass {
+                "import" => computed.imported = num_computed(graph),
+                "demand" => computed.needed = num_computed(graph),
+                _ => {}
+            }
             if options.dump {
                 dumps.push((format!("{pass}, {rows} rows"), passes::dump::text(graph)));
             }
@@ -117,6 +136,12 @@ pub fn compile(onnx: &[u8], options: &Options) -> Result<Compiled> {
         programs.push((rows, graph));
     }
     let mut compiled = module::assemble(onnx, &programs, &imported.interface, options)?;
+    compiled.computed = computed;
     compiled.dumps = dumps;
     Ok(compiled)
+}
+
+fn num_computed(graph: &ir::Graph) -> usize {
+    let outputs = graph.nodes.iter().flat_map(|node| node.outputs.iter().flatten());
+    outputs.map(|id| graph.value(*id).shape.iter().product::<usize>()).sum()
 }

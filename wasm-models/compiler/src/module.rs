@@ -15,7 +15,7 @@ use crate::error::{CompileError, Result};
 use crate::import::{Interface, Port};
 use crate::ir::{Graph, ValueId};
 use crate::plan::{Constants, Plan, plan};
-use crate::{Compiled, Options, Variant, kernels};
+use crate::{Compiled, Computed, Options, Variant, kernels};
 
 /// Version of the interface in docs/wasm-abi.md.
 const ABI: i32 = 1;
@@ -174,7 +174,14 @@ pub(crate) fn assemble(
     module.section(&CustomSection { name: "moola".into(), data: about.into() });
     let wasm = module.finish();
     validate(&wasm, options.variant)?;
-    Ok(Compiled { wasm, constant_bytes: constants.bytes.len(), scratch_bytes, dumps: Vec::new() })
+    Ok(Compiled {
+        wasm,
+        descriptor: String::from_utf8_lossy(&descriptor).into_owned(),
+        constant_bytes: constants.bytes.len(),
+        scratch_bytes,
+        computed: Computed::default(),
+        dumps: Vec::new(),
+    })
 }
 
 fn describe<'a>(has_rows: bool, ports: &'a [Port], places: &[(usize, usize)]) -> Vec<Tensor<'a>> {
