@@ -4,6 +4,8 @@
 //! methods, into a given one: the engines' compilers turn locals into registers, so nothing is lost by naming everything. Inside
 //! [`Func::scope`] (and so inside every loop body) locals are given back at the end and taken again.
 
+mod lanes;
+
 use wasm_encoder::{BlockType, InstructionSink, MemArg, ValType};
 
 use crate::Variant;
@@ -46,6 +48,10 @@ locals! {
     F32x4: ValType::V128;
     /// Four 32-bit integers, or four masks (all bits set where a condition holds).
     I32x4: ValType::V128;
+    /// Two 64-bit floats.
+    F64x2: ValType::V128;
+    /// Two 64-bit integers, or two masks.
+    I64x2: ValType::V128;
 }
 
 /// A place in memory: the bytes from `base + offset` on. The sum may not pass 4 GiB, and `base` may not be negative.

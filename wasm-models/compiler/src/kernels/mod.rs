@@ -5,8 +5,10 @@
 
 mod concat;
 mod conv;
+mod copy;
 mod expr;
 mod gather;
+mod loops;
 mod map;
 mod math;
 mod matmul;
@@ -15,7 +17,10 @@ mod normalize;
 mod pad;
 pub(crate) mod recurrent;
 mod reduce;
+mod scalar;
 mod softmax;
+#[cfg(test)]
+mod testing;
 mod trees;
 
 use crate::emit::{At, Func};
