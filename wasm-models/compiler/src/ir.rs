@@ -605,17 +605,31 @@ impl Cell {
     }
 }
 
-/// A tree ensemble of `ai.onnx.ml`, as it was checked by the importer; see `import/trees.rs`.
-#[derive(Debug, Clone, PartialEq)]
+/// A tree ensemble of `ai.onnx.ml`, as it was checked by the importer; see `import/trees.rs`. Thresholds, weights and base values are numbers of
+/// the input's type.
+#[derive(Clone, PartialEq)]
 pub struct Trees {
     /// The trees. Node 0 of each is its root.
     pub trees: Vec<Vec<TreeNode>>,
     /// Number of scores of a row.
     pub num_scores: usize,
     /// What is added to each score.
-    pub base: Vec<f32>,
+    pub base: Vec<f64>,
     /// How the leaves of all trees become a score.
     pub aggregate: Aggregate,
+    /// How the packed table lies in memory, once the ensemble is packed.
+    pub table: Option<TreeTable>,
+}
+
+impl fmt::Debug for Trees {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: usize = self.trees.iter().map(Vec::len).sum();
+        write!(f, "{{ {:?} of {} trees, {nodes} nodes", self.aggregate, self.trees.len())?;
+        match &self.table {
+            Some(table) => write!(f, ", {table:?} }}"),
+            None => write!(f, " }}"),
+        }
+    }
 }
 
 /// A node of a tree.
@@ -628,16 +642,63 @@ pub enum TreeNode {
         /// The test.
         test: Test,
         /// What the feature is compared with.
-        threshold: f32,
-        /// Whether NaN passes the test.
+        threshold: f64,
+        /// Whether NaN passes the test. (It passes `NotEqual` in any case.)
         nan_passes: bool,
-        /// The child where the test passes; larger than this node's own index.
+        /// The child where the test passes; larger than this node's own index. Nodes may share children.
         yes: usize,
         /// The child where it does not; larger than this node's own index.
         no: usize,
     },
-    /// Weights that are added to scores: `(score, weight)`.
-    Leaf(Vec<(usize, f32)>),
+    /// Weights for scores, `(score, weight)`: each score at most once, in rising order.
+    Leaf(Vec<(usize, f64)>),
+}
+
+/// The packed table of a tree ensemble, the second input of its node; see `passes/pack_trees.rs`. Offsets are in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeTable {
+    /// The form of the nodes.
+    pub form: TreeForm,
+    /// Weights of each leaf: 1 where a tree counts for one score alone, else one for each score.
+    pub leaf_weights: usize,
+    /// The trees in the order of the table.
+    pub runs: Vec<TreeRun>,
+    /// Where the base values lie.
+    pub base: usize,
+    /// Whether branches read the features a second time with negative infinity for NaN.
+    pub maps_nan: bool,
+}
+
+/// The form of the nodes of a [`TreeTable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TreeForm {
+    /// All trees filled up to one depth, level by level: children of entry `i` of a level are `2 i` and `2 i + 1` of the next.
+    Complete {
+        /// Where the levels lie.
+        levels: Vec<usize>,
+        /// Where the leaves lie.
+        leaves: usize,
+    },
+    /// Nodes with the distance to their children; leaves lead to themselves.
+    Linked {
+        /// Slot and distance take 2 bytes each instead of 4.
+        is_narrow: bool,
+        /// Where the chunks lie: for every four trees the number of steps and their roots.
+        chunks: usize,
+        /// Where the nodes lie.
+        nodes: usize,
+        /// Where the weights of leaves lie, where there are several.
+        leaves: usize,
+    },
+}
+
+/// Successive scores, each of equally many successive trees; one run of all trees where leaves have a weight for each score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeRun {
+    /// Number of scores.
+    pub scores: usize,
+    /// Trees of each.
+    pub trees: usize,
 }
 
 /// The test of a branch: feature, operator, threshold.
@@ -758,7 +819,7 @@ pub enum Op {
         /// What is around it.
         fill: Scalar,
     },
-    /// Scores of a tree ensemble: `[batch, features]` to `[batch, scores]`.
+    /// Scores of a tree ensemble: `[batch, features]` to `[batch, scores]`, both `F32` or both `F64`. The second input is the packed table.
     Trees(Arc<Trees>),
 }
 

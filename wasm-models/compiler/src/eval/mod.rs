@@ -9,6 +9,7 @@ mod reduce;
 mod tensor;
 #[cfg(test)]
 mod tests;
+mod trees;
 
 #[cfg(test)]
 use std::collections::HashMap;
@@ -66,9 +67,7 @@ pub(crate) fn node(node: &Node, inputs: &[Input], outputs: &[Output]) -> Result<
         Op::Concat { axis } => tensor::concat(*axis, inputs, output),
         Op::Pad { before, fill } => tensor::pad(before, *fill, &inputs[0], output),
         Op::Recurrent { .. } => return recurrent::eval(node, inputs),
-        Op::Trees(_) => {
-            return Err(CompileError::node(&node.name, "cannot be computed when compiling"));
-        }
+        Op::Trees(trees) => trees::eval(trees, &inputs[0]),
     };
     Ok(vec![data])
 }

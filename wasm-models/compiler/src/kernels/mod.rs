@@ -72,6 +72,7 @@ pub(crate) fn scratch_bytes(graph: &Graph, node: &Node) -> usize {
     match &node.op {
         Op::MatMul { packing, .. } => matmul::scratch_bytes(graph, node, *packing),
         Op::Recurrent { .. } => recurrent::scratch_bytes(graph, node),
+        Op::Trees(trees) => trees::scratch_bytes(graph, node, trees),
         _ => 0,
     }
 }
@@ -89,6 +90,6 @@ pub(crate) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node) -> Result<()> {
         Op::Gather { .. } => gather::emit(f, cx, node),
         Op::Concat { .. } => concat::emit(f, cx, node),
         Op::Pad { .. } => pad::emit(f, cx, node),
-        Op::Trees(_) => trees::emit(f, cx, node),
+        Op::Trees(trees) => trees::emit(f, cx, node, trees),
     }
 }

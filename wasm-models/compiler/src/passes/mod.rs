@@ -8,6 +8,7 @@ mod demand;
 mod fuse;
 mod layout;
 mod pack;
+pub(crate) mod pack_trees;
 mod quantize;
 mod recurrent;
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<()> {
             *packing = Packing::Panels { width };
         }
     }
-    Ok(())
+    super::pack_trees::run(graph)
 }
 
 /// The view `[k, n]` of a node's weights, where its kernel reads panels of [`width`].
