@@ -71,7 +71,7 @@ fn classifier(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Operand>> {
     let x = ml::table(builder, call, true)?;
     let labels = ml::scores::Labels::read(call, "classlabels_int64s")?;
     let num_classes = labels.len();
-    if num_classes < 2 || num_classes > MAX_SCORES {
+    if !(2..=MAX_SCORES).contains(&num_classes) {
         return Err(call.error(format!("there are {num_classes} class labels, expected 2 to {MAX_SCORES}")));
     }
     let transform = PostTransform::read(call)?;

@@ -110,7 +110,7 @@ impl Packer<'_> {
     fn packed<'t>(&self, tree: &'t [TreeNode]) -> Vec<Packed<'t>> {
         // Tests for (in)equality become two nodes.
         let is_double =
-            |node: &TreeNode| matches!(node, TreeNode::Branch { test: Test::Equal | Test::NotEqual, .. }) as usize;
+            |node: &TreeNode| usize::from(matches!(node, TreeNode::Branch { test: Test::Equal | Test::NotEqual, .. }));
         let mut places = Vec::with_capacity(tree.len());
         let mut next = 0;
         for node in tree {

@@ -74,7 +74,7 @@ fn softmax_zero(builder: &mut Builder, call: &Call<'_>, scores: &Operand) -> Res
     builder.map(call, share, &[scores, &max, &powers, &sum])
 }
 
-/// `sqrt(2)` times the inverse error function of `2 x - 1`, after Winitzki, with the digits of onnxruntime.
+/// `sqrt(2)` times the inverse error function of `2 x - 1`, after Winitzki, as onnxruntime has it.
 fn probit(builder: &mut Builder, call: &Call<'_>, scores: &Operand) -> Result<Operand> {
     const A: f32 = 0.147;
     let two = |op, a, b| Expr::binary(op, a, b);
@@ -82,7 +82,9 @@ fn probit(builder: &mut Builder, call: &Call<'_>, scores: &Operand) -> Result<Op
     // `1 - (2 x - 1)^2`
     let rest = two(Binary::Mul, doubled.clone(), two(Binary::Sub, Expr::f32(2.0), doubled));
     let log = builder.map(call, Expr::unary(Unary::Log, rest), &[scores])?;
-    let half = || two(Binary::Add, Expr::f32(2.0 / (3.14159 * A)), two(Binary::Mul, Expr::f32(0.5), Expr::Input(1)));
+    let half = || {
+        two(Binary::Add, Expr::f32(2.0 / (std::f32::consts::PI * A)), two(Binary::Mul, Expr::f32(0.5), Expr::Input(1)))
+    };
     let rest = || two(Binary::Mul, Expr::f32(1.0 / A), Expr::Input(1));
     let root = Expr::unary(Unary::Sqrt, two(Binary::Sub, two(Binary::Mul, half(), half()), rest()));
     // `root - half` loses digits near 0 where `-rest / (root + half)` does not.

@@ -154,7 +154,7 @@ fn lists(modes: [u8; 3], attributes: Vec<(&str, Attr<'_>)>, dtype: DType) -> Vec
 #[test]
 fn a_tree_ensemble_of_doubles_answers_in_doubles() {
     let attributes = vec![
-        ("nodes_splits", tensor(&Data::F64(vec![3.14, 1.2, 4.2]))),
+        ("nodes_splits", tensor(&Data::F64(vec![3.5, 1.2, 4.2]))),
         ("n_targets", Attr::Int(2)),
         ("aggregate_function", Attr::Int(1)),
         ("nodes_featureids", Attr::Ints(&[0, 0, 0])),
@@ -167,7 +167,7 @@ fn a_tree_ensemble_of_doubles_answers_in_doubles() {
     ];
     let model = lists([0, 0, 0], attributes, DType::F64);
     let rows = Data::F64(vec![1.2, 3.4, -0.12, 1.66, 4.14, 1.77, 5.0, 0.0]);
-    // `x <= 3.14`, then `<= 1.2`: leaf 0 or 2; else `<= 4.2`: leaf 1 or 3.
+    // `x <= 3.5`, then `<= 1.2`: leaf 0 or 2; else `<= 4.2`: leaf 1 or 3.
     let expected = Data::F64(vec![5.23, 0.0, 5.23, 0.0, 0.0, 12.12, 0.0, 7.21]);
     assert_eq!(answers(&model, &rows, 2), [expected]);
 }

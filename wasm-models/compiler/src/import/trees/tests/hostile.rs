@@ -37,7 +37,13 @@ fn nodes_that_make_no_tree() {
         },
         &["node 2 of tree 4 is its own descendant"],
     );
-    refuses(|file| file.nodes[2].yes = 0, &["tree 4 has no root"]);
+    refuses(
+        |file| {
+            file.nodes[3] = Listed::branch(4, 3, 0, "BRANCH_LT", 0.0, 0, 4);
+            file.weights.remove(1);
+        },
+        &["tree 4 has no root"],
+    );
     refuses(|file| file.nodes[2].no = 9, &["nodes_falsenodeids", "node 2 of tree 4", "node 9"]);
     refuses(|file| file.nodes[2].no = -1, &["nodes_falsenodeids", "node -1"]);
     refuses(|file| file.nodes[4].id = 3, &["nodes_nodeids", "node 3 of tree 4 is there twice"]);
