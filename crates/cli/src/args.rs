@@ -316,6 +316,17 @@ pub(crate) enum ModelsCommand {
         #[arg(long)]
         show: bool,
     },
+    /// Builds a version for serving, and chooses its engine: compiled, or native
+    Build {
+        /// `name/version`
+        model: String,
+        /// `auto` lets a benchmark choose
+        #[arg(long, default_value = "auto", value_parser = ["auto", "wasm", "native"])]
+        engine: String,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
     /// Moves a version to production, if it passed the gates
     Promote {
         /// `name/version`

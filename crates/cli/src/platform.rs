@@ -71,7 +71,11 @@ impl Platform {
             .merge(openapi::router(&openapi::document([ControlApi::openapi()])));
         let router = moola_api::finish(router, local.ids.clone());
         local.events.subscribe(REACTOR, EventFilter::all(), Arc::new(app.clone()));
-        local.events.subscribe(SERVING, EventFilter::of("moola", ["Stage Changed"]), predictor.clone());
+        local.events.subscribe(
+            SERVING,
+            EventFilter::of("moola", ["Model Version Built", "Stage Changed"]),
+            predictor.clone(),
+        );
         // What serves is loaded before the first request can come.
         if let Err(error) = predictor.refresh().await {
             warn!(error = error.chain(), "what serves cannot be read yet");

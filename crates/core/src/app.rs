@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::builds::{BuildConfig, Builds, Engines};
 use crate::dataset::Datasets;
 use crate::error::Result;
 use crate::gates::{GateConfig, Gates};
 use crate::monitor::{DRIFT_CHECK_DUE, Monitor, MonitorConfig};
-use crate::ports::{Engine, Event, EventHandler, Ports, Schedule, ScheduleExpression};
+use crate::ports::{Event, EventHandler, Ports, Schedule, ScheduleExpression};
 use crate::react::{ReactConfig, Reactor};
 use crate::registry::Registry;
 use crate::serving::ServingConfig;
@@ -23,6 +24,8 @@ use crate::training::{MAINTENANCE_DUE, Training, TrainingConfig};
 pub struct Settings {
     /// Limits of training.
     pub training: TrainingConfig,
+    /// How the engine of a version is chosen.
+    pub build: BuildConfig,
     /// Thresholds of the gates.
     pub gates: GateConfig,
     /// Drift.
@@ -62,6 +65,8 @@ pub struct App {
     pub registry: Registry,
     /// Runs.
     pub training: Training,
+    /// What is made of a version so that it can serve.
+    pub builds: Builds,
     /// What a version must show.
     pub gates: Gates,
     /// Drift.
@@ -75,15 +80,17 @@ pub struct App {
 impl App {
     /// Makes all services.
     #[must_use]
-    pub fn new(ports: Ports, engines: Vec<Arc<dyn Engine>>, settings: Settings) -> Self {
+    pub fn new(ports: Ports, engines: impl Into<Engines>, settings: Settings) -> Self {
         let training = Training::new(ports.clone(), settings.training.clone());
-        let gates = Gates::new(ports.clone(), engines, settings.gates.clone());
+        let builds = Builds::new(ports.clone(), engines, settings.build.clone());
+        let gates = Gates::new(ports.clone(), builds.clone(), settings.gates.clone());
         let monitor = Monitor::new(ports.clone(), settings.monitor.clone());
         let reactor = Reactor::new(ports.clone(), training.clone(), settings.react.clone());
         Self {
             datasets: Datasets::new(ports.clone()),
             registry: Registry::new(ports.clone()),
             training,
+            builds,
             gates,
             monitor,
             reactor,

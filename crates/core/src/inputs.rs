@@ -1,8 +1,10 @@
 //! Bars to the inputs of a model: the one encoding that training, evaluation and serving share.
 
+mod check;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use check::{check_model, warm_model};
 use moola_market::Bars;
 use moola_market::features::{self, FeatureSet};
 use moola_market::windows::{self, NUM_CHANNELS, Scaling};

@@ -5,6 +5,7 @@
 #[cfg(feature = "parquet")]
 pub mod app;
 pub mod baselines;
+pub mod builds;
 #[cfg(feature = "parquet")]
 pub mod columns;
 pub mod commit;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use moola_core::builds::{BuildConfig, Builds};
 use moola_core::commit::sha256_hex;
 use moola_core::contract::{
     DatasetRef, FORMAT_VERSION, InputKind, InputSpec, Lineage, ModelSpec, OptimizerSpec, OutputSpec, ResourceSpec,
@@ -78,7 +79,8 @@ impl World {
 
     fn gates(&self, config: GateConfig) -> Gates {
         let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(TractEngine)];
-        Gates::new(self.memory.ports(), engines, config)
+        let builds = Builds::new(self.memory.ports(), engines, BuildConfig::default());
+        Gates::new(self.memory.ports(), builds, config)
     }
 
     async fn register(&self, candidate: Candidate) -> u32 {

@@ -2,6 +2,7 @@
 //!
 //! Every route calls one service of [`App`]; nothing is decided here.
 
+mod builds;
 mod datasets;
 mod drift;
 mod features;
@@ -26,6 +27,7 @@ use utoipa::OpenApi;
 use crate::error::ApiResult;
 use crate::extract::{BodyLimit, Json, Query};
 
+pub use builds::{BuildRequest, BuildView};
 pub use datasets::{ImportParams, ValidateParams};
 pub use models::{DecisionRequest, DeployRequest, LineageView, ModelView, RollbackRequest, VersionView};
 pub use training::RunView;
@@ -174,7 +176,7 @@ pub fn registry_router(state: ControlState) -> Router {
         .with_state(state)
 }
 
-/// What runs models: registering one from elsewhere, the gates.
+/// What runs models: registering one from elsewhere, builds, the gates.
 pub fn model_router(state: ControlState) -> Router {
     let uploads = Router::new()
         .route("/api/v2/models/{model}/versions", post(upload::register))
@@ -182,6 +184,7 @@ pub fn model_router(state: ControlState) -> Router {
     Router::new()
         .merge(uploads)
         .route("/api/v2/models/{model}/versions/{version}/gates", post(models::judge))
+        .route("/api/v2/models/{model}/versions/{version}/build", post(builds::build))
         .with_state(state)
 }
 
@@ -247,6 +250,7 @@ async fn events(State(state): State<ControlState>, Query(limit): Query<Limit>) -
     models::archive,
     models::restore,
     models::demote,
+    builds::build,
     upload::register,
     uploads::create,
     drift::check,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use moola_core::contract::{ModelManifest, TrainingSpec};
+use moola_core::contract::{BuildManifest, ModelManifest, TrainingSpec};
 use moola_core::dataset::DatasetManifest;
 use moola_core::gates::GateReport;
 use moola_core::registry::{Decision, Model, Move, Route, Stage, Version};
@@ -30,7 +30,7 @@ pub struct ModelView {
     pub aliases: BTreeMap<String, u32>,
 }
 
-/// A version with its package's manifest.
+/// A version with the manifests of its package and its build.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct VersionView {
     /// The record.
@@ -38,6 +38,9 @@ pub struct VersionView {
     pub version: Version,
     /// The manifest, its signature verified.
     pub manifest: ModelManifest,
+    /// The build that serves, its signature verified; none of a version that was not built.
+    #[serde(default)]
+    pub build_manifest: Option<BuildManifest>,
 }
 
 /// Where a version came from, from the raw file on.
@@ -165,7 +168,7 @@ pub(super) async fn versions(
 #[utoipa::path(get, path = "/api/v2/models/{model}/versions/{version}", tag = "models", operation_id = "show_model_version",
     params(("model" = String, Path, description = "Its name"),
         ("version" = String, Path, description = "A number, `latest`, a stage or an alias")),
-    responses((status = 200, description = "The version and its manifest"), (status = 404, description = "No such version"),
+    responses((status = 200, description = "The version, its manifest and its build"), (status = 404, description = "No such version"),
         (status = 500, description = "The package is not what was signed")))]
 pub(super) async fn show_version(
     State(state): State<ControlState>,
@@ -174,7 +177,7 @@ pub(super) async fn show_version(
     let version = state.app.registry.resolve(&model, &version).await?;
     let ports = &state.app.ports;
     let package = version.package(&*ports.blobs, &*ports.signer).await?;
-    Ok(Json(VersionView { version, manifest: package.manifest }))
+    Ok(Json(VersionView { version, manifest: package.manifest, build_manifest: package.build }))
 }
 
 /// Replaces the description or the tags of a version.

@@ -379,7 +379,7 @@ impl PredictAnswerV2 {
                 model_version: manifest.version.to_string(),
                 training_data_version: manifest.lineage.dataset.clone(),
                 timestamp: time_text(answer.time_ms),
-                engine: manifest.engine.clone(),
+                engine: answer.served.engine.into(),
                 bars_from: answer.held_bars.as_ref().map(|held| held.source.clone()),
                 last_bar: answer.held_bars.as_ref().map(|held| time_text(held.last_time_ms)),
             },

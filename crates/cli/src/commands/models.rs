@@ -4,9 +4,10 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use moola_api::control::{
-    DecisionRequest, DeployRequest, LineageView, ModelView, RegisterRequest, RollbackRequest, UploadManifest,
+    BuildRequest, BuildView, DecisionRequest, DeployRequest, LineageView, ModelView, RegisterRequest, RollbackRequest, UploadManifest,
     VersionView,
 };
+use moola_core::contract::BuildManifest;
 use moola_core::gates::GateReport;
 use moola_core::registry::Version;
 use serde::Deserialize;
@@ -75,6 +76,16 @@ pub(super) async fn run(global: &Global, client: &Client, command: ModelsCommand
             let segments = ["models", name, "versions", version, "gates"];
             let call = if only_show { Call::get(&segments) } else { Call::post(&segments) };
             show(global, client, call, |answer: GateReport| report::gates(&answer)).await
+        }
+        ModelsCommand::Build { model, engine, reason } => {
+            let (name, version) = model_and_version(&model)?;
+            let request = BuildRequest { engine: Some(engine), reason };
+            let call = Call::post(&["models", name, "versions", version, "build"]).json(&request)?;
+            show(global, client, call, |BuildView { version, build_manifest }: BuildView| {
+                line(format!("built      {}/{}", version.model, version.version))?;
+                build_manifest.as_ref().map_or(Ok(()), print_build)
+            })
+            .await
         }
         ModelsCommand::Promote { model, staging, reason } => {
             let (name, version) = model_and_version(&model)?;
@@ -172,7 +183,7 @@ fn metrics(version: &Version) -> String {
 }
 
 fn print_version(view: &VersionView) -> anyhow::Result<()> {
-    let VersionView { version, manifest } = view;
+    let VersionView { version, manifest, build_manifest } = view;
     line(format!("model      {}/{}", version.model, version.version))?;
     line(format!("stage      {}", version.stage))?;
     line(format!("task       {:?}, classes {}", manifest.task, manifest.classes.join(", ")).to_lowercase())?;
@@ -189,12 +200,26 @@ fn print_version(view: &VersionView) -> anyhow::Result<()> {
     for (name, digest) in &manifest.files {
         line(format!("file       {name} ({} bytes)", digest.size_bytes))?;
     }
+    match build_manifest {
+        Some(build) => print_build(build)?,
+        None => line(format!("engine     {} (not built yet)", manifest.engine))?,
+    }
     line(format!("metrics    {}", metrics(version)))?;
     match &version.gates {
         Some(gates) if gates.passed => line("gates      passed"),
         Some(gates) => line(format!("gates      FAILED: {}", gates.failed.join("; "))),
         None => line("gates      not judged yet"),
     }
+}
+
+fn print_build(build: &BuildManifest) -> anyhow::Result<()> {
+    line(format!("engine     {} ({})", build.engine, build.reason))?;
+    line(format!("build      {} by {} (signature verified)", build.build, build.fingerprint))?;
+    for file in &build.files {
+        let (name, size_bytes) = (&file.artifact.file, file.digest.size_bytes);
+        line(format!("compiled   {name} ({size_bytes} bytes) {}", file.artifact.runtime.as_deref().unwrap_or("")))?;
+    }
+    Ok(())
 }
 
 fn print_lineage(view: &LineageView) -> anyhow::Result<()> {

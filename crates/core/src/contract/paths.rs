@@ -12,6 +12,12 @@ pub fn model(model: &str, version: u32, file: &str) -> String {
     format!("models/{model}/{version}/{file}")
 }
 
+/// `models/<model>/<version>/builds/<build>/<file>`.
+#[must_use]
+pub fn build(model: &str, version: u32, build: &str, file: &str) -> String {
+    format!("models/{model}/{version}/builds/{build}/{file}")
+}
+
 /// `datasets/<name>/<version>/<file>`.
 #[must_use]
 pub fn dataset(name: &str, version: &str, file: &str) -> String {
@@ -26,8 +32,10 @@ pub const RESULT: &str = "result.json";
 pub const MODEL_ONNX: &str = "model.onnx";
 /// Describes a package; written last of the files that it lists.
 pub const MANIFEST: &str = "manifest.json";
-/// Signs the manifest.
+/// Signs the manifest of a package, or a build.
 pub const SIGNATURE: &str = "signature.json";
+/// Describes a build; written last of its files, but for its signature.
+pub const BUILD: &str = "build.json";
 /// Training-time distributions for drift.
 pub const REFERENCE: &str = "reference.json";
 /// What the trainer measured.

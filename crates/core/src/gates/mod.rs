@@ -17,18 +17,20 @@ use serde_json::json;
 
 pub use score::{Evaluation, LatencySummary};
 
+use crate::builds::Builds;
 use crate::commit::{from_json_bytes, sha256_hex, to_json_bytes};
 use crate::contract::{ModelManifest, TrainingSpec, paths};
 use crate::dataset::Datasets;
 use crate::error::{Error, Result};
-use crate::ports::{Artifact, Engine, Event, EventHandler, LoadedModel, Ports, PutMode};
+use crate::ports::{Event, EventHandler, LoadedModel, Ports, PutMode};
 use crate::react::{is_decided, subject};
-use crate::registry::{EVALUATION, GateSummary, Registry, Stage, VerifiedPackage, Version};
+use crate::registry::{ChosenModel, EVALUATION, GateSummary, Registry, Stage, VerifiedPackage, Version};
 use crate::samples::{self, SampleSet};
 use crate::stats::bootstrap::default_block_length;
 use crate::stats::{
     BootstrapConfig, ClassificationMetrics, Interval, PairedComparison, RegressionMetrics, paired_difference,
 };
+use crate::training::MAINTENANCE_DUE;
 
 /// Thresholds of the gates. A threshold that is absent is not checked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,6 +115,12 @@ pub struct GateReport {
     pub model: String,
     /// The version that was judged.
     pub version: u32,
+    /// The engine that ran it: `native` or `wasm`.
+    #[serde(default)]
+    pub engine: String,
+    /// The build that was judged; none where its ONNX file was.
+    #[serde(default)]
+    pub build: Option<String>,
     /// The version in production that it was compared with.
     pub compared_with: Option<u32>,
     /// Whether no required gate failed.
@@ -143,12 +151,14 @@ pub struct Gates {
     ports: Ports,
     datasets: Datasets,
     registry: Registry,
-    engines: Vec<Arc<dyn Engine>>,
+    builds: Builds,
     config: GateConfig,
 }
 
 struct Candidate {
     package: VerifiedPackage,
+    engine: &'static str,
+    size_bytes: usize,
     model: Arc<dyn LoadedModel>,
 }
 
@@ -162,18 +172,19 @@ struct Incumbent {
 impl Gates {
     /// Makes the service.
     #[must_use]
-    pub fn new(ports: Ports, engines: Vec<Arc<dyn Engine>>, config: GateConfig) -> Self {
+    pub fn new(ports: Ports, builds: Builds, config: GateConfig) -> Self {
         let (datasets, registry) = (Datasets::new(ports.clone()), Registry::new(ports.clone()));
-        Self { ports, datasets, registry, engines, config }
+        Self { ports, datasets, registry, builds, config }
     }
 
-    /// Judges a version against the thresholds, the naive baselines and the version in production, and records the report.
+    /// Builds a version where that is to be done, judges what will be served against the thresholds, the naive baselines
+    /// and the version in production, and records the report.
     ///
     /// # Errors
     /// `NotFound`; `Corrupt` or `Forbidden` where a package fails its checks; those of the ports. A gate that fails is no
     /// error.
     pub async fn judge(&self, model: &str, version: u32) -> Result<GateReport> {
-        let record = self.registry.version(model, version).await?;
+        let record = self.builds.ensure(self.registry.version(model, version).await?).await?;
         let candidate = self.load(&record).await?;
         let serving = self.registry.routes().await?.into_iter().find(|route| route.model == model);
         let serving = serving.and_then(|route| route.version).filter(|number| *number != version);
@@ -210,10 +221,13 @@ impl Gates {
         self.judge_overtaken(model).await
     }
 
-    /// Judges again the versions that wait to be promoted by themselves, but were compared with what serves no more.
+    /// Builds what was promoted, where it was not built by the compiler of today, and judges again the versions that wait to
+    /// be promoted by themselves, but were compared with what serves no more.
     async fn on_promoted(&self, event: &Event) -> Result<()> {
-        let (model, _) = subject(&event.detail)?;
-        self.judge_overtaken(model).await
+        let (model, version) = subject(&event.detail)?;
+        let built = self.builds.ensure(self.registry.version(model, version).await?).await;
+        self.judge_overtaken(model).await?;
+        built.map(|_| ())
     }
 
     async fn judge_overtaken(&self, model: &str) -> Result<()> {
@@ -294,15 +308,9 @@ impl Gates {
     }
 
     async fn load(&self, record: &Version) -> Result<Candidate> {
-        let package = record.package(&*self.ports.blobs, &*self.ports.signer).await?;
-        let name = &package.manifest.engine;
-        let engine = self.engines.iter().find(|engine| engine.name() == name).cloned();
-        let engine = engine.ok_or_else(|| Error::invalid("engine", name, "an engine of this program"))?;
-        let bytes = package.model.clone();
-        let model = tokio::task::spawn_blocking(move || engine.load(&Artifact::onnx(), &bytes))
-            .await
-            .map_err(|e| Error::internal("loading a model").with_source(e))??;
-        Ok(Candidate { package, model })
+        let (chosen, model) = self.builds.load(record).await?;
+        let ChosenModel { package, engine, bytes, .. } = chosen;
+        Ok(Candidate { package, engine: engine.name(), size_bytes: bytes.len(), model })
     }
 }
 
@@ -351,6 +359,7 @@ impl EventHandler for Gates {
         match (event.source.as_str(), event.detail_type.as_str()) {
             ("moola", "Model Version Registered") => self.on_registered(event).await,
             ("moola", "Stage Changed") if event.detail["to"] == "Production" => self.on_promoted(event).await,
+            (_, MAINTENANCE_DUE) => self.builds.refresh().await,
             _ => Ok(()),
         }
     }
@@ -369,6 +378,8 @@ fn judge(
         format_version: crate::contract::FORMAT_VERSION,
         model: manifest.model.clone(),
         version: manifest.version,
+        engine: candidate.engine.into(),
+        build: candidate.package.build.as_ref().map(|build| build.build.clone()),
         compared_with: production.map(|incumbent| incumbent.version),
         passed: false,
         gates: Vec::new(),
@@ -381,8 +392,7 @@ fn judge(
         latency: None,
         created_ms: now_ms,
     };
-    let size_bytes = candidate.package.model.len();
-    judge.gate("size", size_bytes as f64, "<=", config.max_size_bytes as f64, "model size in bytes");
+    judge.gate("size", candidate.size_bytes as f64, "<=", config.max_size_bytes as f64, "model size in bytes");
     match evaluation {
         Some((spec, bars)) => {
             report.dataset = Some(format!("{}@{}", spec.dataset.name, spec.dataset.version));

@@ -19,13 +19,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub use package::{VerifiedPackage, load_package};
+pub use package::{BuildRef, ChosenModel, NoEngine, Target, VerifiedPackage, choose_model, load_package};
+pub(crate) use package::{NATIVE, WASM, read_build};
 pub use stage::{Decision, Move, Stage};
 
 use crate::commit::{from_json_bytes, put, sha256_hex, to_json_bytes, unchanged};
 use crate::contract::{
-    FORMAT_VERSION, FileDigest, InputSpec, Lineage, ModelManifest, OutputSpec, PackageSignature, Task, TrainingSpec,
-    paths,
+    EngineChoice, FORMAT_VERSION, FileDigest, InputSpec, Lineage, ModelManifest, OutputSpec, PackageSignature, Task,
+    TrainingSpec, paths,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::check_name;
@@ -67,6 +68,9 @@ pub struct Version {
     pub tags: BTreeMap<String, String>,
     /// SHA-256 of the manifest: ties this record to the package.
     pub manifest_sha256: String,
+    /// How it was built; a version without a build is served from its ONNX file.
+    #[serde(default)]
+    pub build: Option<VersionBuild>,
     /// The latest report of the gates.
     #[serde(default)]
     pub gates: Option<GateSummary>,
@@ -85,6 +89,29 @@ pub struct Version {
     pub created_ms: i64,
     /// When its record last changed.
     pub updated_ms: i64,
+}
+
+/// How a version was built: what of [`crate::contract::BuildManifest`] a list shows, and who asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionBuild {
+    /// The build.
+    #[serde(flatten)]
+    pub reference: BuildRef,
+    /// The engine that serves: `native` or `wasm`.
+    pub engine: String,
+    /// What was asked for.
+    pub choice: EngineChoice,
+    /// What decided on the engine.
+    pub reason: String,
+    /// What the compiler's result depends on; another compiler builds anew.
+    pub fingerprint: String,
+    /// Who built it.
+    pub actor: String,
+    /// The operator's reason, where one asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// When.
+    pub created_ms: i64,
 }
 
 /// How the gates judged a version.
@@ -113,6 +140,9 @@ pub struct Route {
     pub version: Option<u32>,
     /// SHA-256 of its manifest.
     pub manifest_sha256: Option<String>,
+    /// Its build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildRef>,
     /// Since when.
     pub since_ms: i64,
 }
@@ -232,6 +262,7 @@ impl Registry {
             description: String::new(),
             tags: BTreeMap::new(),
             manifest_sha256,
+            build: None,
             gates: None,
             lineage: manifest.lineage,
             metrics: new.metrics,
@@ -486,6 +517,50 @@ impl Registry {
         events: Vec<Event>,
     ) -> Result<Version> {
         self.update(model, version, |record| record.gates = Some(gates.clone()), events).await
+    }
+
+    /// Records how a version was built, and what its route, where it serves, names of it: all of it and the event, or
+    /// nothing. Where the version must still be in the build `expected` and is not, it stays as it is, and so it does where
+    /// it has that build already.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the table.
+    pub(crate) async fn set_build(
+        &self,
+        version: &Version,
+        build: VersionBuild,
+        expected: Option<Option<&VersionBuild>>,
+        event: Event,
+    ) -> Result<Version> {
+        let (model, number) = (&version.model, version.version);
+        let key = version_key(model, number);
+        loop {
+            let Some((mut record, revision)) = self.ports.read::<Version>(&key).await? else {
+                return Err(Error::not_found("model version", format_args!("{model}/{number}")));
+            };
+            let is_overtaken = expected.is_some_and(|expected| record.build.as_ref() != expected);
+            let is_there = record.build.as_ref().is_some_and(|now| {
+                (&now.reference, &now.decision, now.choice) == (&build.reference, &build.decision, build.choice)
+            });
+            if is_overtaken || is_there {
+                return Ok(record);
+            }
+            record.build = Some(build.clone());
+            record.updated_ms = self.ports.clock.now_ms();
+            let mut writes = vec![put(key.clone(), &record, Condition::Revision(revision))?];
+            // A promotion that comes in between changes the record as well, so one of both is refused.
+            if let Some((mut route, revision)) = self.route(model).await?
+                && route.version == Some(number)
+            {
+                route.build = Some(build.reference.clone());
+                writes.push(put(Key::new("production", model), &route, Condition::Revision(revision))?);
+            }
+            match self.ports.commit(writes, vec![event.clone()]).await {
+                Ok(()) => return Ok(record),
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn update(

@@ -236,6 +236,7 @@ impl Registry {
                 model: model.into(),
                 version: enters.map(|change| change.record.version),
                 manifest_sha256: enters.map(|change| change.record.manifest_sha256.clone()),
+                build: enters.and_then(|change| Some(change.record.build.as_ref()?.reference.clone())),
                 since_ms: now_ms,
             };
             let revision = route.map(|(_, revision)| revision);

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 
 pub use config::{LogConfig, ServingConfig};
 pub use explain::{Attribution, Explanation};
-pub use models::{Degraded, Served, ServedModel};
+pub use models::{Degraded, Elsewhere, Served, ServedModel};
 pub use request::{FieldNames, ModelReference, Sample};
 
 use crate::contract::{ModelManifest, Task};
@@ -114,6 +114,9 @@ pub struct ServingStatus {
     pub models: Vec<ServedModel>,
     /// Versions that should serve and cannot.
     pub degraded: Vec<Degraded>,
+    /// Versions that should serve, by an engine that this program lacks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Elsewhere>,
     /// Why the routes could not be read last time, where they could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry_error: Option<String>,
@@ -227,6 +230,11 @@ impl Predictor {
         // What fails is in the status.
         let looked = tokio::spawn(async move { models.freshen(since_ms).await });
         let _ = tokio::time::timeout(limit, looked).await;
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn find_for_test(&self, reference: &ModelReference) -> Result<Arc<Served>> {
+        self.models.find(reference).await
     }
 
     /// How serving does.
@@ -345,7 +353,7 @@ impl Predictor {
 #[async_trait]
 impl EventHandler for Predictor {
     async fn handle(&self, event: &Event) -> Result<()> {
-        if event.detail_type == "Stage Changed" {
+        if matches!(event.detail_type.as_str(), "Stage Changed" | "Model Version Built") {
             self.notify();
         }
         Ok(())

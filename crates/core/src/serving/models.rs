@@ -13,11 +13,11 @@ use tracing::{info, warn};
 
 use super::log::LogStatus;
 use super::{ModelReference, ServingConfig, ServingStatus};
-use crate::contract::{InputKind, ModelManifest, Task};
+use crate::contract::ModelManifest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::inputs;
-use crate::ports::{Artifact, Engine, LoadedModel, Ports, Tensor};
-use crate::registry::{Registry, Route, load_package};
+use crate::inputs::{self, check_model, warm_model};
+use crate::ports::{Engine, LoadedModel, Ports, Tensor};
+use crate::registry::{BuildRef, NoEngine, Registry, Route, Target, choose_model};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
@@ -31,12 +31,23 @@ pub struct Served {
     pub manifest: ModelManifest,
     /// SHA-256 of the manifest that was verified, in hex.
     pub manifest_sha256: String,
-    /// Bytes of the model's file.
+    /// The build that was verified; none where the version has none.
+    pub build: Option<BuildRef>,
+    /// What runs it: `native` or `wasm`.
+    pub engine: &'static str,
+    /// Bytes of the file that it was loaded from.
     pub size_bytes: u64,
     model: Arc<dyn LoadedModel>,
 }
 
 impl Served {
+    fn is(&self, target: &Target) -> bool {
+        self.manifest.model == target.model
+            && self.manifest.version == target.version
+            && self.manifest_sha256 == target.manifest_sha256
+            && self.build == target.build
+    }
+
     /// Runs the model and reads the prediction, row-major `[rows, classes]` or `[rows]`.
     pub(super) fn run(&self, tensors: Vec<Tensor>, num_rows: usize) -> Result<Vec<f64>> {
         let outputs = self.model.run(tensors)?;
@@ -55,9 +66,12 @@ pub struct ServedModel {
     pub model: String,
     /// The version.
     pub version: u32,
-    /// What runs it.
+    /// What runs it: `native` or `wasm`.
     pub engine: String,
-    /// Bytes of its file.
+    /// The build that serves; absent where the version has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// Bytes of the file that it was loaded from.
     pub size_bytes: u64,
     /// When it was registered, milliseconds since the epoch.
     pub created_ms: i64,
@@ -76,9 +90,20 @@ pub struct Degraded {
     pub reason: String,
 }
 
+/// A version that should serve, by an engine that this program lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Registered model.
+    pub model: String,
+    /// The version that should serve.
+    pub version: u32,
+    /// Why it cannot serve here.
+    pub reason: String,
+}
+
 #[derive(Debug)]
 struct Failure {
-    version: u32,
+    target: Target,
     reason: String,
     retry_at: Instant,
     pause: Duration,
@@ -90,16 +115,28 @@ struct Production {
     routes: HashMap<String, Arc<Served>>,
     /// Versions that serve and for which there is no room here: they are loaded on demand.
     on_demand: HashMap<String, u32>,
+    /// What no engine here can serve.
+    elsewhere: BTreeMap<String, (Target, String)>,
     failures: BTreeMap<String, Failure>,
     registry_error: Option<String>,
 }
 
 type Slot = Arc<OnceCell<Arc<Served>>>;
 
+/// A version on demand.
+#[derive(Debug, Default)]
+struct Entry {
+    slot: Slot,
+    /// When it was last used, in ticks of the cache.
+    tick: u64,
+    /// When the registry was last asked for its build.
+    checked_at: Option<Instant>,
+}
+
 /// Versions on demand, and what references were last found to mean.
 #[derive(Debug, Default)]
 struct Cache {
-    versions: HashMap<(String, u32), (Slot, u64)>,
+    versions: HashMap<(String, u32), Entry>,
     references: HashMap<(String, String), (u32, Instant)>,
     tick: u64,
 }
@@ -149,7 +186,8 @@ impl Models {
             .map(|served| ServedModel {
                 model: served.manifest.model.clone(),
                 version: served.manifest.version,
-                engine: served.manifest.engine.clone(),
+                engine: served.engine.into(),
+                build: served.build.as_ref().map(|build| build.id.clone()),
                 size_bytes: served.size_bytes,
                 created_ms: served.manifest.created_ms,
             })
@@ -157,9 +195,14 @@ impl Models {
         models.sort_by(|a, b| a.model.cmp(&b.model));
         let degraded = production.failures.iter().map(|(model, failure)| Degraded {
             model: model.clone(),
-            version: failure.version,
+            version: failure.target.version,
             serving: production.routes.get(model).map(|served| served.manifest.version),
             reason: failure.reason.clone(),
+        });
+        let elsewhere = production.elsewhere.values().map(|(target, reason)| Elsewhere {
+            model: target.model.clone(),
+            version: target.version,
+            reason: reason.clone(),
         });
         let others = self.on_demand(&production);
         ServingStatus {
@@ -167,6 +210,7 @@ impl Models {
             num_loaded: models.len() + others.len(),
             loaded_bytes: models.iter().map(|model| model.size_bytes).chain(others).sum(),
             degraded: degraded.collect(),
+            elsewhere: elsewhere.collect(),
             models,
             registry_error: production.registry_error.clone(),
             num_in_flight: 0,
@@ -178,7 +222,7 @@ impl Models {
     /// Bytes of the versions in memory that are not in production.
     fn on_demand(&self, production: &Production) -> Vec<u64> {
         let cache = lock(&self.cache);
-        let loaded = cache.versions.values().filter_map(|(slot, _)| slot.get());
+        let loaded = cache.versions.values().filter_map(|entry| entry.slot.get());
         let serves = |served: &Served| {
             production
                 .routes
@@ -231,26 +275,23 @@ impl Models {
                 return Err(error);
             }
         };
-        let wanted: Vec<(String, u32, String)> = routes.into_iter().filter_map(target).collect();
-        let changed: Vec<(String, u32, String)> = {
+        let wanted: Vec<Target> = routes.into_iter().filter_map(target).collect();
+        let changed: Vec<Target> = {
             let mut production = lock(&self.production);
             production.registry_error = None;
-            let wants = |model: &str| wanted.iter().any(|(wanted, ..)| wanted == model);
+            let wants = |model: &str| wanted.iter().any(|wanted| wanted.model == model);
             production.routes.retain(|model, _| wants(model));
-            production.failures.retain(|model, failure| {
-                wanted.iter().any(|(wanted, version, _)| wanted == model && *version == failure.version)
-            });
-            let changed =
-                wanted.iter().filter(|(model, version, sha256)| production.must_load(model, *version, sha256));
-            changed.cloned().collect()
+            production.failures.retain(|_, failure| wanted.contains(&failure.target));
+            production.elsewhere.retain(|_, (target, _)| wanted.contains(target));
+            wanted.iter().filter(|target| production.must_load(target)).cloned().collect()
         };
         let num_changed = changed.len();
-        let outcomes = stream::iter(changed).map(|(model, version, sha256)| async move {
-            if lock(&self.production).is_full(&model, self.max_loaded_bytes) {
-                return Some((model, version));
+        let outcomes = stream::iter(changed).map(|target| async move {
+            if lock(&self.production).is_full(&target.model, self.max_loaded_bytes) {
+                return Some((target.model, target.version));
             }
-            let loaded = self.load(&model, version, &sha256).await;
-            lock(&self.production).swap(&model, version, loaded);
+            let loaded = self.load(&target).await;
+            lock(&self.production).swap(target, loaded);
             None
         });
         let outcomes: Vec<Option<(String, u32)>> = outcomes.buffer_unordered(MAX_LOADING).collect().await;
@@ -283,8 +324,11 @@ impl Models {
             if let Some(served) = production.routes.get(model) {
                 return Ok(served.clone());
             }
+            if let Some((target, reason)) = production.elsewhere.get(model) {
+                return Err(cannot_load(model, target.version).with_source(NoEngine(reason.clone())));
+            }
             if let Some(failure) = production.failures.get(model) {
-                let version = failure.version;
+                let version = failure.target.version;
                 return Err(cannot_load(model, version).with_source(Error::unavailable(failure.reason.clone())));
             }
             production.on_demand.get(model).copied()
@@ -320,27 +364,37 @@ impl Models {
         }
     }
 
-    /// A version, loaded once however many ask for it at the same time.
+    /// A version, loaded once however many ask for it at the same time, and again where its build changed.
     async fn version(&self, model: &str, version: u32) -> Result<Arc<Served>> {
-        if let Some(served) = lock(&self.production).routes.get(model)
-            && served.manifest.version == version
         {
-            return Ok(served.clone());
+            let production = lock(&self.production);
+            if let Some(served) = production.routes.get(model).filter(|served| served.manifest.version == version) {
+                return Ok(served.clone());
+            }
+            let elsewhere = production.elsewhere.get(model).filter(|(target, _)| target.version == version);
+            if let Some((_, reason)) = elsewhere {
+                return Err(cannot_load(model, version).with_source(NoEngine(reason.clone())));
+            }
         }
         let key = (model.to_owned(), version);
-        let slot = {
-            let mut cache = lock(&self.cache);
-            cache.tick += 1;
-            let tick = cache.tick;
-            let entry = cache.versions.entry(key.clone()).or_default();
-            entry.1 = tick;
-            entry.0.clone()
-        };
+        let mut slot = self.touch(&key);
+        if let Some(served) = slot.get().cloned()
+            && self.must_check(&key)
+        {
+            match self.registry.version(model, version).await {
+                Ok(record) if !served.is(&record.target()) => {
+                    lock(&self.cache).versions.remove(&key);
+                    slot = self.touch(&key);
+                }
+                // What cannot be asked for now goes on serving.
+                _ => {}
+            }
+        }
         let was_loaded = slot.initialized();
         let loaded = slot
             .get_or_try_init(|| async {
                 let record = self.registry.version(model, version).await?;
-                self.load(model, version, &record.manifest_sha256).await.map(Arc::new)
+                self.load(&record.target()).await.map(Arc::new)
             })
             .await;
         match loaded {
@@ -352,7 +406,7 @@ impl Models {
             }
             Err(error) => {
                 let mut cache = lock(&self.cache);
-                if cache.versions.get(&key).is_some_and(|(slot, _)| !slot.initialized()) {
+                if cache.versions.get(&key).is_some_and(|entry| !entry.slot.initialized()) {
                     cache.versions.remove(&key);
                 }
                 let is_unknown = error.kind() == ErrorKind::NotFound && error.to_string().starts_with("model ");
@@ -365,12 +419,34 @@ impl Models {
         }
     }
 
+    /// The slot of a version, used now.
+    fn touch(&self, key: &(String, u32)) -> Slot {
+        let mut cache = lock(&self.cache);
+        cache.tick += 1;
+        let tick = cache.tick;
+        let entry = cache.versions.entry(key.clone()).or_default();
+        entry.tick = tick;
+        entry.checked_at.get_or_insert_with(Instant::now);
+        entry.slot.clone()
+    }
+
+    /// Whether the registry was not asked for the version's build for a while; then the caller asks.
+    fn must_check(&self, key: &(String, u32)) -> bool {
+        let mut cache = lock(&self.cache);
+        let Some(entry) = cache.versions.get_mut(key) else { return false };
+        let is_old = entry.checked_at.is_none_or(|checked_at| checked_at.elapsed() >= self.reference_ttl);
+        if is_old {
+            entry.checked_at = Some(Instant::now());
+        }
+        is_old
+    }
+
     /// Drops the least recently used versions on demand while there are too many bytes; never `keep`.
     fn evict(&self, keep: Option<&(String, u32)>) {
         let in_production = lock(&self.production).loaded_bytes();
         let mut cache = lock(&self.cache);
         loop {
-            let loaded = cache.versions.iter().filter_map(|(key, (slot, tick))| Some((key, slot.get()?, *tick)));
+            let loaded = cache.versions.iter().filter_map(|(key, entry)| Some((key, entry.slot.get()?, entry.tick)));
             let bytes: u64 = loaded.clone().map(|(_, served, _)| served.size_bytes).sum();
             if in_production + bytes <= self.max_loaded_bytes {
                 return;
@@ -382,29 +458,20 @@ impl Models {
         }
     }
 
-    async fn load(&self, model: &str, version: u32, manifest_sha256: &str) -> Result<Served> {
-        let (blobs, signer) = (&*self.ports.blobs, &*self.ports.signer);
-        let package = load_package(blobs, signer, model, version, manifest_sha256).await?;
-        let name = &package.manifest.engine;
-        let Some(engine) = self.engines.iter().find(|engine| engine.name() == name).cloned() else {
-            let known: Vec<&str> = self.engines.iter().map(|engine| engine.name()).collect();
-            return Err(Error::invalid("engine", name, format!("one of `{}`", known.join("`, `"))));
-        };
-        let manifest_sha256 = manifest_sha256.to_owned();
+    async fn load(&self, target: &Target) -> Result<Served> {
+        let chosen = choose_model(&self.ports, &self.engines, target).await?;
+        let (manifest_sha256, build) = (target.manifest_sha256.clone(), target.build.clone());
         let done = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let loaded = engine.load(&Artifact::onnx(), &package.model)?;
-            check(&package.manifest, &*loaded)?;
-            warm(&package.manifest, &*loaded)?;
-            info!(
-                model = package.manifest.model,
-                version = package.manifest.version,
-                engine = engine.name(),
-                took_ms = started.elapsed().as_millis(),
-                "loaded"
-            );
-            let size_bytes = package.model.len() as u64;
-            Ok(Served { manifest: package.manifest, manifest_sha256, size_bytes, model: loaded })
+            let loaded = chosen.load()?;
+            let manifest = chosen.package.manifest;
+            check_model(&manifest, &*loaded)?;
+            warm_model(&manifest, &*loaded)?;
+            let (engine, file) = (chosen.engine.name(), chosen.artifact.file);
+            let took_ms = started.elapsed().as_millis();
+            info!(model = manifest.model, version = manifest.version, engine, file, took_ms, "loaded");
+            let size_bytes = chosen.bytes.len() as u64;
+            Ok(Served { manifest, manifest_sha256, build, engine, size_bytes, model: loaded })
         });
         done.await.map_err(|e| Error::internal("loading a model").with_source(e))?
     }
@@ -414,18 +481,17 @@ fn cannot_load(model: &str, version: u32) -> Error {
     Error::unavailable(format!("model version `{model}/{version}` cannot be loaded")).with_hint("GET /ready says why")
 }
 
-fn target(route: Route) -> Option<(String, u32, String)> {
-    Some((route.model, route.version?, route.manifest_sha256?))
+fn target(route: Route) -> Option<Target> {
+    let Route { model, version, manifest_sha256, build, .. } = route;
+    Some(Target { model, version: version?, manifest_sha256: manifest_sha256?, build })
 }
 
 impl Production {
-    fn must_load(&self, model: &str, version: u32, sha256: &str) -> bool {
-        let serves = self
-            .routes
-            .get(model)
-            .is_some_and(|served| served.manifest.version == version && served.manifest_sha256 == sha256);
+    fn must_load(&self, target: &Target) -> bool {
+        let model = &target.model;
+        let serves = self.routes.get(model).is_some_and(|served| served.is(target));
         let waits = self.failures.get(model).is_some_and(|failure| failure.retry_at > Instant::now());
-        !serves && !waits
+        !serves && !waits && !self.elsewhere.contains_key(model)
     }
 
     fn loaded_bytes(&self) -> u64 {
@@ -447,76 +513,33 @@ impl Production {
         self.is_ready = true;
     }
 
-    fn swap(&mut self, model: &str, version: u32, loaded: Result<Served>) {
+    fn swap(&mut self, target: Target, loaded: Result<Served>) {
+        let (model, version) = (target.model.clone(), target.version);
         match loaded {
             Ok(served) => {
-                let before = self.routes.insert(model.to_owned(), Arc::new(served));
-                self.failures.remove(model);
-                info!(model, version, before = before.map(|served| served.manifest.version), "serves");
+                let engine = served.engine;
+                let before = self.routes.insert(model.clone(), Arc::new(served));
+                self.failures.remove(&model);
+                info!(model, version, engine, before = before.map(|served| served.manifest.version), "serves");
+            }
+            Err(error) if NoEngine::caused(&error) => {
+                let reason = error.chain();
+                info!(model, version, reason, "serves elsewhere");
+                self.routes.remove(&model);
+                self.failures.remove(&model);
+                self.elsewhere.insert(model, (target, reason));
             }
             Err(error) => {
                 let reason = error.chain();
-                let before = self.failures.get(model);
+                let before = self.failures.get(&model);
                 if before.is_none_or(|before| before.reason != reason) {
-                    let serving = self.routes.get(model).map(|served| served.manifest.version);
+                    let serving = self.routes.get(&model).map(|served| served.manifest.version);
                     warn!(model, version, serving, reason, "cannot be served; the last good version goes on");
                 }
                 let pause = before.map_or(FIRST_RETRY, |before| (before.pause * 2).min(LAST_RETRY));
-                let failure = Failure { version, reason, retry_at: Instant::now() + pause, pause };
-                self.failures.insert(model.to_owned(), failure);
+                let failure = Failure { target, reason, retry_at: Instant::now() + pause, pause };
+                self.failures.insert(model, failure);
             }
-        }
-    }
-}
-
-/// Checks that the manifest describes the model.
-fn check(manifest: &ModelManifest, model: &dyn LoadedModel) -> Result<()> {
-    let (named, found): (Vec<&str>, Vec<&str>) = (
-        manifest.inputs.iter().map(|input| input.name.as_str()).collect(),
-        model.inputs().iter().map(|(name, _)| name.as_str()).collect(),
-    );
-    if named != found {
-        return Err(Error::invalid("inputs", format!("{named:?}"), format!("the model's inputs {found:?}")));
-    }
-    for (input, (name, shape)) in manifest.inputs.iter().zip(model.inputs()) {
-        let field = format!("inputs.{name}.shape");
-        let fits = input.shape.len() == shape.len()
-            && input.shape.iter().zip(shape).all(|(size, wanted)| wanted.is_none_or(|wanted| wanted == *size));
-        if !fits {
-            return Err(Error::invalid(&field, format!("{:?}", input.shape), format!("the model's {shape:?}")));
-        }
-        let size = match input.kind {
-            InputKind::Bars | InputKind::RawBars => manifest.window_bars * moola_market::windows::NUM_CHANNELS,
-            InputKind::Features => manifest.feature_set.as_ref().map_or(0, |set| set.len()),
-        };
-        if input.shape.iter().product::<usize>() != size {
-            return Err(Error::invalid(&field, format!("{:?}", input.shape), format!("a shape of {size} numbers")));
-        }
-    }
-    if manifest.task == Task::Classification && manifest.classes.is_empty() {
-        return Err(Error::invalid("classes", "[]", "the classes of a classification"));
-    }
-    Ok(())
-}
-
-/// Runs the model once, so that the first request does not pay for it, and checks the shape of the answer.
-fn warm(manifest: &ModelManifest, model: &dyn LoadedModel) -> Result<()> {
-    let ones = manifest.inputs.iter().map(|input| {
-        let shape: Vec<usize> = std::iter::once(1).chain(input.shape.iter().copied()).collect();
-        Tensor::new(shape.clone(), vec![1.0; shape.iter().product()])
-    });
-    let outputs = model.run(ones.collect::<Result<_>>()?)?;
-    let width = if manifest.task == Task::Classification { manifest.classes.len() } else { 1 };
-    let place = model.outputs().iter().position(|(name, _)| *name == manifest.output.name);
-    match place.and_then(|place| outputs.get(place)) {
-        Some(output) if output.data().len() == width => Ok(()),
-        Some(output) => {
-            let name = format!("shape of output {}", manifest.output.name);
-            Err(Error::invalid(&name, format!("{:?}", output.shape()), format!("[1, {width}]")))
-        }
-        None => {
-            let names: Vec<&str> = model.outputs().iter().map(|(name, _)| name.as_str()).collect();
-            Err(Error::invalid("output.name", &manifest.output.name, format!("one of `{}`", names.join("`, `"))))
         }
     }
 }

@@ -111,6 +111,13 @@ impl Faults {
         (state.planned, state.random, state.is_dead) = (None, None, false);
     }
 
+    /// Starts the process again where it died, as whoever calls it does.
+    pub fn revive_if_dead(&self) {
+        if self.is_dead() {
+            self.revive();
+        }
+    }
+
     /// Whether the process died.
     #[must_use]
     pub fn is_dead(&self) -> bool {

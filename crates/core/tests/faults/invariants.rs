@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use moola_core::commit::sha256_hex;
+use moola_core::contract::paths;
 use moola_core::registry::Stage;
 use moola_core::training::RunStatus;
 
@@ -48,9 +50,9 @@ pub(crate) async fn check(platform: &Platform, context: &str) {
     assert_eq!(platform.serving().await, live.first().copied(), "{}", context());
     let route = app.registry.routes().await.unwrap().into_iter().find(|route| route.version.is_some());
     let served = versions.iter().find(|version| version.stage == Stage::Production);
-    let digests =
-        (route.and_then(|route| route.manifest_sha256), served.map(|version| version.manifest_sha256.clone()));
-    assert_eq!(digests.0, digests.1, "{}", context());
+    let named = route.map(|route| (route.manifest_sha256, route.build));
+    let expected = served.map(|version| (Some(version.manifest_sha256.clone()), version.target().build));
+    assert_eq!(named, expected, "{}", context());
 
     // The history replays to the stages, and every move was told of.
     let mut stages = BTreeMap::new();
@@ -77,6 +79,17 @@ pub(crate) async fn check(platform: &Platform, context: &str) {
         for file in package.manifest.files.keys() {
             let read = package.file(&*ports.blobs, file).await;
             assert!(read.is_ok(), "{file}: {:?} {}", read.err(), context());
+        }
+        // A version that was judged was built before, and what was built is there.
+        assert!(version.build.is_some() || version.gates.is_none(), "{version:?} {}", context());
+        if let Some(build) = &package.build {
+            for file in &build.files {
+                let key = paths::build(MODEL, version.version, &build.build, &file.artifact.file);
+                let bytes = ports.blobs.get(&key).await.unwrap();
+                assert_eq!(sha256_hex(&bytes), file.digest.sha256, "{key} {}", context());
+            }
+            let (chosen, _) = app.builds.load(version).await.unwrap();
+            assert_eq!(chosen.engine.name(), build.engine, "{}", context());
         }
         if version.gates.is_some() {
             app.gates.report(MODEL, version.version).await.unwrap_or_else(|error| panic!("{error} {}", context()));

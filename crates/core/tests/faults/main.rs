@@ -2,6 +2,7 @@
 #![cfg(all(feature = "parquet", feature = "testkit"))]
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
+mod builds;
 mod decisions;
 mod finalisation;
 mod imports;

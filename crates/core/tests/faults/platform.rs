@@ -7,20 +7,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use moola_core::app::{App, Settings};
+use moola_core::builds::{BuildConfig, Engines};
 use moola_core::contract::{
     FORMAT_VERSION, InputKind, InputSpec, OutputSpec, RunOutcome, RunResult, Task, TrainedModel,
 };
 use moola_core::dataset::{Datasets, ImportRequest};
 use moola_core::gates::GateConfig;
 use moola_core::memory::Memory;
-use moola_core::ports::{Artifact, Engine, Event, EventHandler as _, LoadedModel, ModelFormat, Ports, PutMode, Tensor};
+use moola_core::ports::{Engine, Event, EventHandler as _, Ports, PutMode};
 use moola_core::react::ReactConfig;
 use moola_core::registry::{Decision, Stage};
 use moola_core::stats::drift::ProfileConfig;
 use moola_core::stats::{Observations, ReferenceProfile};
-use moola_core::testkit::{Fault, Faults};
+use moola_core::testkit::{Fault, Faults, ToyCompiler, ToyEngine};
 use moola_core::training::{Run, TRAINER, TrainRequest, TrainingConfig};
-use moola_core::{Error, ErrorKind, Result};
+use moola_core::{ErrorKind, Result};
 use moola_market::simulate::{SimulationConfig, simulate};
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
@@ -29,53 +30,7 @@ use serde_json::{Value, json};
 
 pub(crate) const MODEL: &str = "m";
 const DATASET: &str = "d";
-const WINDOW: usize = 10;
-
-/// Forecasts the next return as a share of the last one: the model file is that share.
-#[derive(Debug)]
-struct Momentum;
-
-#[derive(Debug)]
-struct Loaded {
-    share: f32,
-    inputs: Vec<(String, Vec<Option<usize>>)>,
-    outputs: Vec<(String, Vec<Option<usize>>)>,
-}
-
-impl Engine for Momentum {
-    fn name(&self) -> &'static str {
-        "native"
-    }
-
-    fn choose<'a>(&self, artifacts: &'a [Artifact]) -> Option<&'a Artifact> {
-        artifacts.iter().find(|artifact| artifact.format == ModelFormat::Onnx)
-    }
-
-    fn load(&self, _: &Artifact, bytes: &[u8]) -> Result<Arc<dyn LoadedModel>> {
-        let share = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
-        Ok(Arc::new(Loaded {
-            share: share.ok_or_else(|| Error::invalid("model", "other bytes", "a number"))?,
-            inputs: vec![("bars".into(), vec![Some(WINDOW), Some(4)])],
-            outputs: vec![("prediction".into(), vec![Some(1)])],
-        }))
-    }
-}
-
-impl LoadedModel for Loaded {
-    fn inputs(&self) -> &[(String, Vec<Option<usize>>)] {
-        &self.inputs
-    }
-
-    fn outputs(&self) -> &[(String, Vec<Option<usize>>)] {
-        &self.outputs
-    }
-
-    fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        let windows = inputs[0].data().chunks_exact(WINDOW * 4);
-        let forecasts: Vec<f32> = windows.map(|window| self.share * window[WINDOW * 4 - 1]).collect();
-        Ok(vec![Tensor::new(vec![forecasts.len(), 1], forecasts)?])
-    }
-}
+pub(crate) const WINDOW: usize = 10;
 
 /// In which order a bus delivers what waits.
 #[derive(Debug, Clone, Copy)]
@@ -105,7 +60,9 @@ pub(crate) struct Platform {
     pub(crate) memory: Memory,
     pub(crate) faults: Faults,
     pub(crate) app: App,
-    ports: Ports,
+    pub(crate) ports: Ports,
+    /// Of the compiler that the next process has.
+    pub(crate) fingerprint: &'static str,
     /// Places in the list of published events.
     acknowledged: BTreeSet<usize>,
     pub(crate) dead: Vec<String>,
@@ -116,14 +73,18 @@ fn settings() -> Settings {
     let advisory = ["beats_baseline", "robust_to_noise", "robust_to_missing_bars", "latency"];
     Settings {
         training: TrainingConfig { min_bars: 300, ..TrainingConfig::default() },
+        // Toy models are too fast to be timed: a compiled one always serves.
+        build: BuildConfig { max_slowdown: 1e9 },
         gates: GateConfig { advisory: advisory.map(str::to_owned).to_vec(), ..GateConfig::default() },
         react: ReactConfig { retrain_on_drift: true, cooldown_secs: 3600 },
         ..Settings::default()
     }
 }
 
-fn app(ports: &Ports) -> App {
-    App::new(ports.clone(), vec![Arc::new(Momentum)], settings())
+fn app(ports: &Ports, fingerprint: &str) -> App {
+    let engines: Vec<Arc<dyn Engine>> = vec![ToyEngine::wasm(WINDOW), ToyEngine::native(WINDOW)];
+    let engines = Engines { engines, compiler: Some(ToyCompiler::new(fingerprint)) };
+    App::new(ports.clone(), engines, settings())
 }
 
 /// Bars of the dataset, as a file; `num_bars` of the same market.
@@ -166,9 +127,10 @@ impl Platform {
         memory.jobs.hold(TRAINER);
         let (faults, ports) = Faults::wrap(&memory);
         Datasets::new(ports.clone()).import(bars(400)).await.unwrap();
-        let app = app(&ports);
+        let fingerprint = "toy 1";
+        let app = app(&ports, fingerprint);
         app.start().await.unwrap();
-        Self { memory, faults, app, ports, acknowledged: BTreeSet::new(), dead: Vec::new() }
+        Self { memory, faults, app, ports, fingerprint, acknowledged: BTreeSet::new(), dead: Vec::new() }
     }
 
     /// A platform on which `count` runs became versions, the last of which serves.
@@ -195,7 +157,7 @@ impl Platform {
 
     /// Starts a new process over what the old one left.
     pub(crate) async fn restart(&mut self) -> Result<()> {
-        self.app = app(&self.ports);
+        self.app = app(&self.ports, self.fingerprint);
         self.app.start().await
     }
 
@@ -340,7 +302,7 @@ impl Platform {
 
     /// The services over ports that never fail.
     pub(crate) fn memory_app(&self) -> App {
-        app(&self.memory.ports())
+        app(&self.memory.ports(), self.fingerprint)
     }
 
     /// How often an event of this type was published, counted by id.
@@ -368,7 +330,15 @@ impl Platform {
             .iter()
             .map(|version| {
                 let gates = version.gates.as_ref().map(|gates| (gates.passed, gates.compared_with));
-                json!([version.version, version.stage, gates, version.lineage.parent_version, version.lineage.dataset])
+                let build = version.build.as_ref().map(|build| (&build.engine, build.choice, &build.fingerprint));
+                json!([
+                    version.version,
+                    version.stage,
+                    gates,
+                    build,
+                    version.lineage.parent_version,
+                    version.lineage.dataset
+                ])
             })
             .collect();
         let history: Vec<Value> = app
