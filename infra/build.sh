@@ -23,7 +23,12 @@ functions() {
     x86_64) flag=--x86-64 ;;
     *) echo "ARCHITECTURE is \`$architecture\`; arm64 or x86_64 is accepted" >&2; exit 2 ;;
   esac
-  cargo lambda build --profile lambda "$flag" --output-format zip -p moola-control -p moola-predict
+  # One package at a time: packages that are built together share the features of their dependencies, and predict would get
+  # the compiler of compile.
+  local package
+  for package in moola-control moola-predict moola-predict-native; do
+    cargo lambda build --profile lambda "$flag" --output-format zip -p "$package"
+  done
   ls -l "${CARGO_TARGET_DIR:-target}"/lambda/*/bootstrap.zip
 }
 

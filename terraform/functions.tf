@@ -15,6 +15,12 @@ locals {
     MOOLA_SIGNING_KEY = module.keys.signing_key_arn
   }
 
+  # What predict hands on, goes to predict_native. By name, not by reference: the functions are made together.
+  native_function = "${var.prefix}-predict_native"
+  native_environment = {
+    MOOLA_PREDICT_NATIVE = local.native_function
+  }
+
   jobs_environment = {
     MOOLA_JOB_PREFIX    = var.prefix
     MOOLA_JOB_LOG_GROUP = module.batch.log_group_name
@@ -22,9 +28,22 @@ locals {
 
   defaults = {
     predict = {
-      description  = "Predicts, and logs predictions and outcomes."
+      description  = "Predicts with compiled models, and logs predictions and outcomes."
       memory_mb    = 1024
       timeout_secs = 15
+      batch_size   = null
+      access = {
+        read   = ["models/", "datasets/", "predictions/", "outcomes/"]
+        write  = ["predictions/", "outcomes/"]
+        list   = ["predictions/", "outcomes/"]
+        table  = "read"
+        invoke = true
+      }
+    }
+    predict_native = {
+      description  = "Predicts with models that are not compiled; only predict calls it."
+      memory_mb    = 1024
+      timeout_secs = 12
       batch_size   = null
       access = {
         read  = ["models/", "datasets/", "predictions/", "outcomes/"]
@@ -60,7 +79,7 @@ locals {
       }
     }
     compile = {
-      description  = "Registers uploaded models; judges new versions."
+      description  = "Registers uploaded models; compiles and judges new versions."
       memory_mb    = 3008
       timeout_secs = 300
       batch_size   = 1
@@ -108,8 +127,9 @@ locals {
     })
   }
 
-  # Which function has which routes of the API; the emulators' setup reads the same file. react has none.
-  routes = merge({ react = [] }, jsondecode(file("${path.module}/../infra/routes.json")))
+  # Which function has which routes of the API; the emulators' setup reads the same file. predict_native and
+  # react have none.
+  routes = merge({ predict_native = [], react = [] }, jsondecode(file("${path.module}/../infra/routes.json")))
 }
 
 module "function" {
@@ -131,6 +151,7 @@ module "function" {
     local.environment,
     try(each.value.access.sign, false) ? local.signing_environment : {},
     try(each.value.access.jobs, false) ? local.jobs_environment : {},
+    try(each.value.access.invoke, false) ? local.native_environment : {},
     local.is_emulator ? { AWS_ENDPOINT_URL = var.endpoint_url } : {},
   )
   access = each.value.access
@@ -142,6 +163,7 @@ module "function" {
     bus_arn             = module.events.bus_arn
     data_key_arn        = module.keys.data_key_arn
     signing_key_arn     = module.keys.signing_key_arn
+    native_function_arn = "arn:${local.partition}:lambda:${var.region}:${local.account_id}:function:${local.native_function}"
     job_queue_arns      = values(module.batch.job_queue_arns)
     job_definition_arns = module.batch.job_definition_arns
     job_log_group_arn   = module.batch.log_group_arn

@@ -107,8 +107,8 @@ variable "function_overrides" {
   default = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.function_overrides) : contains(["predict", "registry", "training", "compile", "drift", "react"], name)])
-    error_message = "function_overrides takes predict, registry, training, compile, drift and react."
+    condition     = alltrue([for name in keys(var.function_overrides) : contains(["predict", "predict_native", "registry", "training", "compile", "drift", "react"], name)])
+    error_message = "function_overrides takes predict, predict_native, registry, training, compile, drift and react."
   }
 }
 

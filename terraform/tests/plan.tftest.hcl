@@ -31,8 +31,8 @@ run "defaults" {
   }
 
   assert {
-    condition     = output.function_names == { for name in ["predict", "registry", "training", "compile", "drift", "react"] : name => "moola-${name}" }
-    error_message = "there are six functions"
+    condition     = output.function_names == { for name in ["predict", "predict_native", "registry", "training", "compile", "drift", "react"] : name => "moola-${name}" }
+    error_message = "there are seven functions"
   }
 }
 
@@ -57,7 +57,7 @@ run "no_training" {
   }
 
   assert {
-    condition     = length(output.job_queue_arns) == 0 && length(output.function_names) == 6
+    condition     = length(output.job_queue_arns) == 0 && length(output.function_names) == 7
     error_message = "a deployment that only serves has no queues"
   }
 }

@@ -35,7 +35,7 @@ use crate::emulator::unique_name;
 
 /// The functions, and the types of the bus's events that each is told: all where there are none.
 const CONSUMERS: &[(&str, &[&str])] = &[
-    ("compile", &["Model Version Registered", "Stage Changed"]),
+    ("compile", &["Model Version Registered", "Stage Changed", MAINTENANCE_DUE]),
     ("drift", &[DRIFT_CHECK_DUE]),
     ("react", &[]),
     ("training", &[MAINTENANCE_DUE]),
@@ -116,6 +116,7 @@ impl Setup {
                 ("MOOLA_TRUSTED_KEYS", public_key),
                 ("MOOLA_JOB_PREFIX", prefix.clone()),
                 ("MOOLA_SCHEDULE_GROUP", prefix.clone()),
+                ("MOOLA_PREDICT_NATIVE", format!("{prefix}-predict_native")),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
@@ -141,7 +142,7 @@ impl Setup {
         self.schedules(&bus_arn, &queue_arns).await.context("the schedules")?;
         let endpoint = match &self.bootstraps {
             Some(folder) => {
-                for function in routes()?.keys().map(String::as_str).chain(["react"]) {
+                for function in routes()?.keys().map(String::as_str).chain(["predict_native", "react"]) {
                     let queue = queue_arns.get(function).map(String::as_str);
                     self.function(folder, function, queue, &environment)
                         .await

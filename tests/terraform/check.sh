@@ -63,14 +63,14 @@ tf validate -no-color
 
 artifacts="$(realpath -m "${ARTIFACTS_DIR:-${CARGO_TARGET_DIR:-target}/lambda}")"
 is_real=true
-for name in predict registry training compile drift react; do
+for name in predict predict_native registry training compile drift react; do
   if [ ! -f "$artifacts/$name/bootstrap.zip" ]; then
     is_real=false
   fi
 done
 if ! $is_real; then
   artifacts="$work/artifacts"
-  for name in predict registry training compile drift react; do
+  for name in predict predict_native registry training compile drift react; do
     mkdir -p "$artifacts/$name"
     printf 'PK\005\006%018d' 0 | tr 0 '\000' >"$artifacts/$name/bootstrap.zip"
   done

@@ -14,10 +14,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("moola-aws", &["moola-core"]),
     ("moola-local", &["moola-core", "moola-market"]),
     ("moola-onnx", &["moola-core", "moola-market"]),
-    ("moola-control", &["moola-api", "moola-aws", "moola-core", "moola-onnx"]),
-    ("moola-predict", &["moola-api", "moola-aws", "moola-core", "moola-onnx"]),
+    ("moola-wasm-compiler", &[]),
+    ("moola-wasm-runtime", &["moola-core", "moola-wasm-compiler"]),
+    ("moola-control", &["moola-api", "moola-aws", "moola-core", "moola-onnx", "moola-wasm-runtime"]),
+    // No ONNX runtime: see ADR 0017.
+    ("moola-predict", &["moola-api", "moola-aws", "moola-core", "moola-wasm-runtime"]),
+    ("moola-predict-native", &["moola-aws", "moola-core", "moola-onnx", "moola-predict"]),
     ("moola-trainer", &["moola-aws", "moola-core", "moola-local", "moola-market", "moola-onnx"]),
-    ("moola-cli", &["moola-api", "moola-core", "moola-local", "moola-market", "moola-onnx", "moola-trainer"]),
+    (
+        "moola-cli",
+        &[
+            "moola-api",
+            "moola-core",
+            "moola-local",
+            "moola-market",
+            "moola-onnx",
+            "moola-trainer",
+            "moola-wasm-compiler",
+            "moola-wasm-runtime",
+        ],
+    ),
     (
         "moola-tests",
         &[
@@ -29,6 +45,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "moola-market",
             "moola-onnx",
             "moola-trainer",
+            "moola-wasm-compiler",
+            "moola-wasm-runtime",
         ],
     ),
     ("moola-xtask", &[]),
@@ -45,6 +63,8 @@ const HEAVY: &[(&str, &[&str])] = &[
     ("redb", &["moola-local"]),
     ("reqwest", &["moola-cli", "moola-tests"]),
     ("tract", &["moola-onnx"]),
+    ("wasm-encoder", &["moola-wasm-compiler", "moola-wasm-runtime"]),
+    ("wasmtime", &["moola-wasm-runtime"]),
 ];
 
 #[derive(Deserialize)]

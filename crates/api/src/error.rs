@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use moola_core::registry::NoEngine;
 use moola_core::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -35,12 +36,18 @@ pub struct ErrorBody {
 pub struct ApiError {
     status: StatusCode,
     body: ErrorBody,
+    is_elsewhere: bool,
 }
+
+/// Marks a response, as an extension: no engine of this program can answer, but another program may.
+#[derive(Debug, Clone, Copy)]
+pub struct NotHere;
 
 impl ApiError {
     /// Makes an error.
     pub fn new(status: StatusCode, error_code: &str, message: impl Into<String>) -> Self {
-        Self { status, body: ErrorBody { error_code: error_code.into(), message: message.into(), hint: None } }
+        let body = ErrorBody { error_code: error_code.into(), message: message.into(), hint: None };
+        Self { status, body, is_elsewhere: false }
     }
 
     /// Makes a 400 ``` `{field}` is `{value}`, expected {expected}```.
@@ -80,14 +87,17 @@ impl From<Error> for ApiError {
             ErrorKind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "DATA_LOSS"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         };
+        let is_elsewhere = NoEngine::caused(&error);
         // The causes of a server's failure are for its log.
-        let message = if status.is_server_error() {
+        let message = if is_elsewhere {
+            error.chain()
+        } else if status.is_server_error() {
             tracing::error!(error = error.chain(), code, "a request failed");
             error.to_string()
         } else {
             error.chain()
         };
-        let api = Self::new(status, code, message);
+        let api = Self { is_elsewhere, ..Self::new(status, code, message) };
         match error.hint() {
             Some(hint) => api.with_hint(hint),
             None => api,
@@ -101,6 +111,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, axum::Json(self.body)).into_response();
         if retry {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+        }
+        if self.is_elsewhere {
+            response.extensions_mut().insert(NotHere);
         }
         response
     }

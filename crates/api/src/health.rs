@@ -54,8 +54,11 @@ async fn health() -> &'static str {
 async fn ready(State(state): State<Serving>) -> Response {
     let serving = state.predictor.status();
     let is_ready = serving.is_ready;
-    let is_degraded =
-        !serving.degraded.is_empty() || serving.registry_error.is_some() || serving.log.last_error.is_some();
+    let is_missing = !serving.elsewhere.is_empty() && !state.hands_on;
+    let is_degraded = is_missing
+        || !serving.degraded.is_empty()
+        || serving.registry_error.is_some()
+        || serving.log.last_error.is_some();
     let status = match (is_ready, is_degraded) {
         (false, _) => "starting",
         (true, true) => "degraded",

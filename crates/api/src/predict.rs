@@ -46,13 +46,21 @@ pub struct Serving {
     pub predictor: Arc<Predictor>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Whether another program answers for what no engine here can run.
+    pub hands_on: bool,
 }
 
 impl Serving {
     /// Makes it, with metrics that start at zero.
     #[must_use]
     pub fn new(predictor: Arc<Predictor>) -> Self {
-        Self { predictor, metrics: Arc::new(Metrics::new()) }
+        Self { predictor, metrics: Arc::new(Metrics::new()), hands_on: false }
+    }
+
+    /// The same, where another program may answer for what no engine here can run.
+    #[must_use]
+    pub fn handing_on(self, hands_on: bool) -> Self {
+        Self { hands_on, ..self }
     }
 }
 

@@ -12,11 +12,13 @@ use moola_api::control::{self, ControlApi, ControlLimits, ControlState, EventHis
 use moola_api::predict::{self, Serving};
 use moola_api::{health, openapi};
 use moola_core::app::{App, Settings};
+use moola_core::builds::Engines;
 use moola_core::ports::{Engine, Event, EventFilter, Ids as _};
 use moola_core::serving::Predictor;
 use moola_core::training::TRAINER;
 use moola_local::{CommandTemplate, Local, LocalConfig, LocalEvents};
 use moola_onnx::TractEngine;
+use moola_wasm_runtime::{Instances, WasmCompiler, WasmConfig, WasmEngine};
 use tracing::warn;
 use utoipa::OpenApi as _;
 
@@ -26,6 +28,9 @@ use crate::output::from_core;
 const REACTOR: &str = "reactor";
 /// Name of the queue that tells serving what changed.
 const SERVING: &str = "serving";
+
+/// Most instances of compiled models at a time: more than threads that predict and judge.
+const MAX_INSTANCES: u32 = 256;
 
 /// Everything, opened over one data directory.
 #[derive(Debug)]
@@ -45,6 +50,21 @@ impl EventHistory for History {
     }
 }
 
+/// Compiled models run in places that are reserved at the start, where the machine has room for them.
+fn wasm_engine() -> anyhow::Result<WasmEngine> {
+    let pooled = WasmConfig { instances: Instances::Pooled(MAX_INSTANCES), ..WasmConfig::default() };
+    match WasmEngine::new(pooled) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            warn!(
+                error = error.chain(),
+                "no room is reserved for instances of models: each is mapped when it is needed"
+            );
+            WasmEngine::new(WasmConfig::default()).map_err(from_core)
+        }
+    }
+}
+
 impl Platform {
     /// Opens the data directory. Events are handled from here on; jobs and schedules wait for [`Platform::start`].
     pub(crate) async fn open(data_dir: &Path, settings: Settings) -> anyhow::Result<Self> {
@@ -54,8 +74,9 @@ impl Platform {
         let config =
             LocalConfig { definitions: BTreeMap::from([(TRAINER.into(), trainer)]), ..LocalConfig::new(data_dir) };
         let local = Arc::new(Local::open(config).await.map_err(from_core)?);
-        let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(TractEngine)];
-        let app = App::new(local.ports(), engines.clone(), settings);
+        let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(wasm_engine()?), Arc::new(TractEngine)];
+        let compiler = Some(Arc::new(WasmCompiler::default()) as _);
+        let app = App::new(local.ports(), Engines { engines: engines.clone(), compiler }, settings);
         let predictor = Predictor::start(local.ports(), engines.clone(), app.settings.serving.clone());
         let serving = Serving::new(predictor.clone());
         let control = ControlState {

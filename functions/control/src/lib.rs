@@ -10,6 +10,7 @@ use axum::Router;
 use moola_api::control::{ControlLimits, ControlState, EventHistory};
 use moola_aws::{BatchJobs, EventBridge, KmsSigner, Services, TrustedKeys};
 use moola_core::app::{App, Settings};
+use moola_core::builds::Engines;
 use moola_core::event_log;
 use moola_core::ports::{Engine, Event, EventHandler, Ports};
 
@@ -57,7 +58,7 @@ impl Control {
 
     /// All services over the ports.
     #[must_use]
-    pub fn app(self, engines: Vec<Arc<dyn Engine>>) -> App {
+    pub fn app(self, engines: impl Into<Engines>) -> App {
         App::new(self.ports, engines, self.settings)
     }
 }

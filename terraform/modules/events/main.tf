@@ -20,7 +20,7 @@ locals {
     compile = {
       consumer = "compile"
       bus      = local.bus
-      pattern  = { source = ["moola"], "detail-type" = ["Model Version Registered", "Stage Changed"] }
+      pattern  = { source = ["moola", "moola.schedule"], "detail-type" = ["Maintenance Due", "Model Version Registered", "Stage Changed"] }
     }
     drift = {
       consumer = "drift"

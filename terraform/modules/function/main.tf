@@ -40,7 +40,7 @@ resource "aws_lambda_function" "this" {
   lifecycle {
     precondition {
       condition     = fileexists(var.artifact)
-      error_message = "${var.artifact} does not exist. Build it first: cargo lambda build --profile lambda --arm64 --output-format zip -p moola-control -p moola-predict (see docs/deploy.md), or set artifacts_dir."
+      error_message = "${var.artifact} does not exist. Build it first: infra/build.sh functions (see docs/deploy.md), or set artifacts_dir."
     }
   }
 

@@ -95,6 +95,16 @@ data "aws_iam_policy_document" "this" {
   }
 
   dynamic "statement" {
+    for_each = var.access.invoke ? [var.resources.native_function_arn] : []
+
+    content {
+      sid       = "HandOn"
+      actions   = ["lambda:InvokeFunction"]
+      resources = [statement.value]
+    }
+  }
+
+  dynamic "statement" {
     for_each = var.queue == null ? [] : [var.queue.arn]
 
     content {

@@ -83,7 +83,7 @@ variable "queue" {
 }
 
 variable "access" {
-  description = "What it may do: prefixes of the bucket that it reads, writes and lists; the table (read or write); publish events; sign; run jobs."
+  description = "What it may do: prefixes of the bucket that it reads, writes and lists; the table (read or write); publish events; sign; run jobs; invoke predict_native."
   type = object({
     read    = optional(list(string), [])
     write   = optional(list(string), [])
@@ -92,6 +92,7 @@ variable "access" {
     publish = optional(bool, false)
     sign    = optional(bool, false)
     jobs    = optional(bool, false)
+    invoke  = optional(bool, false)
   })
 
   validation {
@@ -108,6 +109,7 @@ variable "resources" {
     bus_arn             = string
     data_key_arn        = string
     signing_key_arn     = string
+    native_function_arn = string
     job_queue_arns      = list(string)
     job_definition_arns = list(string)
     job_log_group_arn   = string

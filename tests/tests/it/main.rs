@@ -3,6 +3,7 @@
 
 mod aws;
 mod crash;
+mod engines;
 mod foreign;
 mod gates;
 mod r#loop;

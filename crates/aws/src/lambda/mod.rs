@@ -13,6 +13,8 @@
 
 mod batch;
 mod metrics;
+#[cfg(feature = "invoke")]
+mod other;
 mod telemetry;
 
 use std::sync::Arc;
@@ -30,6 +32,8 @@ use serde::de::DeserializeOwned;
 use tracing::Instrument as _;
 
 pub use metrics::Metrics;
+#[cfg(feature = "invoke")]
+pub use other::OtherFunction;
 pub use telemetry::init_tracing;
 
 const REQUEST_ID: &str = "x-request-id";

@@ -72,6 +72,9 @@ pub(super) fn gates(report: &GateReport) -> anyhow::Result<()> {
         metrics_table(&classification, &regression).print()?;
         line("")?;
     }
+    if !report.engine.is_empty() {
+        line(format!("judged as the engine `{}` serves it", report.engine))?;
+    }
     let mut table = Table::new(&["gate", "", "result"]);
     for gate in &report.gates {
         let verdict = match (gate.passed, gate.required) {

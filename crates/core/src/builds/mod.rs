@@ -33,14 +33,17 @@ const ACTOR: &str = "moola";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BuildConfig {
-    /// The compiled model serves unless it is slower than the native engine by more than this factor, for one row or for 32:
+    /// The compiled model serves unless it takes more than so many times as long as the native engine, for one row or for 32:
     /// it starts faster, and is isolated.
     pub max_slowdown: f64,
+    /// A call that takes longer by less than this does not count, however many times as long it takes: a fresh instance for
+    /// every request has its price.
+    pub negligible_us: f64,
 }
 
 impl Default for BuildConfig {
     fn default() -> Self {
-        Self { max_slowdown: 2.0 }
+        Self { max_slowdown: 2.0, negligible_us: 200.0 }
     }
 }
 
@@ -151,7 +154,7 @@ impl Builds {
     async fn make(&self, target: &Target, choice: EngineChoice) -> Result<(BuildManifest, BuildRef)> {
         let (blobs, signer) = (&*self.ports.blobs, &*self.ports.signer);
         let fingerprint = self.engines.compiler.as_ref().map_or("none", |compiler| compiler.fingerprint()).to_owned();
-        let id = build_id(target, &fingerprint, choice, self.config.max_slowdown);
+        let id = build_id(target, &fingerprint, choice, &self.config);
         if let Some((build, sha256)) = read_build(blobs, signer, target, &id).await? {
             return Ok((build, BuildRef { id, sha256 }));
         }
@@ -211,7 +214,7 @@ impl Builds {
         let (engines, config) = (self.engines.engines.clone(), self.config.clone());
         let done = tokio::task::spawn_blocking(move || {
             let subject = Subject { manifest: &package.manifest, onnx: &onnx, engines: &engines, choice };
-            trial::run(&subject, &*compiler, config.max_slowdown)
+            trial::run(&subject, &*compiler, &config)
         });
         let (outcome, files) = match done.await {
             Ok(done) => done?,
@@ -311,8 +314,11 @@ impl Builds {
 }
 
 /// The id of a build: a digest of all that it depends on.
-fn build_id(target: &Target, fingerprint: &str, choice: EngineChoice, max_slowdown: f64) -> String {
-    let limit = if choice == EngineChoice::Auto { format!(" {max_slowdown}") } else { String::new() };
+fn build_id(target: &Target, fingerprint: &str, choice: EngineChoice, config: &BuildConfig) -> String {
+    let limit = match choice {
+        EngineChoice::Auto => format!(" {} {}", config.max_slowdown, config.negligible_us),
+        EngineChoice::Wasm | EngineChoice::Native => String::new(),
+    };
     let text = format!("{}\n{fingerprint}\n{choice}{limit}", target.manifest_sha256);
     sha256_hex(text.as_bytes())[..32].to_owned()
 }

@@ -41,7 +41,7 @@ fn both() -> Vec<Arc<dyn Engine>> {
 
 fn builds(memory: &Memory, engines: Vec<Arc<dyn Engine>>, max_slowdown: f64) -> Builds {
     let engines = Engines { engines, compiler: Some(ToyCompiler::new("toy 1")) };
-    Builds::new(memory.ports(), engines, BuildConfig { max_slowdown })
+    Builds::new(memory.ports(), engines, BuildConfig { max_slowdown, negligible_us: max_slowdown * 100.0 })
 }
 
 fn by_hand() -> Decision {

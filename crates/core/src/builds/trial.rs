@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use super::BuildConfig;
 use crate::contract::{BatchTimes, Benchmark, EngineChoice, EngineGround, InputKind, ModelManifest};
 use crate::error::{Error, Result};
 use crate::inputs::{check_model, warm_model};
@@ -54,7 +55,7 @@ pub(super) struct Subject<'a> {
 pub(super) fn run(
     subject: &Subject<'_>,
     compiler: &dyn Compiler,
-    max_slowdown: f64,
+    config: &BuildConfig,
 ) -> Result<(Outcome, Vec<CompiledFile>)> {
     let manifest = subject.manifest;
     let native = subject.load(NATIVE, &[(Artifact::onnx(), subject.onnx)]);
@@ -99,16 +100,14 @@ pub(super) fn run(
         Err(error) => return Ok((Outcome::native(EngineGround::Differs, error.chain()), files)),
     };
     let benchmark = Benchmark { max_difference, native, wasm };
-    let slowdown = benchmark.slowdown();
     let measured = format!(
         "compiled {:.0} us for a row and {:.0} us for 32, native {:.0} and {:.0}",
         wasm.batch_1_us, wasm.batch_32_us, native.batch_1_us, native.batch_32_us
     );
-    let (engine, ground, reason) = match subject.choice {
-        EngineChoice::Auto if slowdown > max_slowdown => {
-            (NATIVE, EngineGround::Benchmark, format!("{measured}: {slowdown:.2} times as slow, over {max_slowdown}"))
-        }
-        EngineChoice::Auto => (WASM, EngineGround::Benchmark, measured),
+    let too_slow = benchmark.too_slow(config.max_slowdown, config.negligible_us);
+    let (engine, ground, reason) = match (subject.choice, too_slow) {
+        (EngineChoice::Auto, Some(slower)) => (NATIVE, EngineGround::Benchmark, format!("{measured}: {slower}")),
+        (EngineChoice::Auto, None) => (WASM, EngineGround::Benchmark, measured),
         _ => (WASM, EngineGround::Override, format!("an operator asked for it; {measured}")),
     };
     Ok((Outcome { engine, ground, reason, benchmark: Some(benchmark) }, files))

@@ -87,11 +87,18 @@ pub struct Benchmark {
 }
 
 impl Benchmark {
-    /// By how much the compiled model is slower at worst; below 1 where it is faster.
+    /// The batch for which the compiled model takes more than `max_slowdown` times as long as the native engine, and at least
+    /// `negligible_us` longer, in words; `None` where there is none.
     #[must_use]
-    pub fn slowdown(&self) -> f64 {
-        let of = |wasm: f64, native: f64| wasm / native.max(f64::MIN_POSITIVE);
-        of(self.wasm.batch_1_us, self.native.batch_1_us).max(of(self.wasm.batch_32_us, self.native.batch_32_us))
+    pub fn too_slow(&self, max_slowdown: f64, negligible_us: f64) -> Option<String> {
+        let batches = [
+            ("a row", self.wasm.batch_1_us, self.native.batch_1_us),
+            ("32 rows", self.wasm.batch_32_us, self.native.batch_32_us),
+        ];
+        let is_too_slow =
+            |(_, wasm, native): &(&str, f64, f64)| *wasm > native * max_slowdown && wasm - native >= negligible_us;
+        let (rows, wasm, native) = batches.into_iter().find(is_too_slow)?;
+        Some(format!("{:.2} times as slow for {rows}, over {max_slowdown}", wasm / native.max(f64::MIN_POSITIVE)))
     }
 }
 

@@ -186,7 +186,7 @@ async fn files_that_lie_there_before_are_not_adopted() {
         compiler: Some(ToyCompiler::new("toy 2")),
     };
     let build = async |platform: &Platform, wasm: &Arc<ToyEngine>| {
-        let config = BuildConfig { max_slowdown: 1e9 };
+        let config = BuildConfig { max_slowdown: 1e9, ..BuildConfig::default() };
         let builds = Builds::new(platform.memory.ports(), engines(wasm), config);
         builds.build(MODEL, 1, EngineChoice::Wasm, &by_hand()).await
     };

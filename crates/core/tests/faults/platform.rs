@@ -74,7 +74,7 @@ fn settings() -> Settings {
     Settings {
         training: TrainingConfig { min_bars: 300, ..TrainingConfig::default() },
         // Toy models are too fast to be timed: a compiled one always serves.
-        build: BuildConfig { max_slowdown: 1e9 },
+        build: BuildConfig { max_slowdown: 1e9, ..BuildConfig::default() },
         gates: GateConfig { advisory: advisory.map(str::to_owned).to_vec(), ..GateConfig::default() },
         react: ReactConfig { retrain_on_drift: true, cooldown_secs: 3600 },
         ..Settings::default()

@@ -7,10 +7,11 @@ use moola_tests::emulator::Emulator;
 use moola_tests::graphs::{constant, constant_manifest};
 use moola_tests::proxy::{Fault, Proxy};
 use moola_tests::runtime_api::Environment;
-use moola_tests::{bars, program};
+use moola_tests::{bars, program, until};
 use serde_json::{Value, json};
 
 use super::platform::Platform;
+use crate::r#loop::LIMIT;
 use crate::serving::{ADVISORY, window};
 
 const REFRESH: Duration = Duration::from_millis(500);
@@ -135,5 +136,49 @@ async fn a_warm_function_follows_promotions_and_outlives_its_registry() {
     logged.sort();
     predictions.sort();
     assert_eq!(logged, predictions);
+    platform.batch.shutdown().await;
+}
+
+/// What is not to be served compiled is answered by the other function, through the same API.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_compiled_is_handed_on() {
+    let Some(emulator) = Emulator::shared() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let platform = Platform::start(emulator, ADVISORY, dir.path(), true).await;
+    let api = &platform.api;
+    api.register("m", &constant_manifest(), &constant(&[0.25, 0.75])).await.unwrap().ok();
+    api.judged("m", 1).await;
+    api.promote("m", 1).await.unwrap().ok();
+    let answered_by = async |engine: &str| {
+        let found = || async {
+            let answer = api.post(PREDICT, &bars::request("m", &[window()])).await;
+            (answer.status == 200 && answer.json["model_metadata"]["engine"] == engine).then_some(answer.json)
+        };
+        until(engine, LIMIT, found).await
+    };
+    let compiled = answered_by("wasm").await;
+    let build = json!({ "engine": "native", "reason": "a test" });
+    let built = api.post("/api/v2/models/m/versions/1/build", &build).await.ok();
+    assert_eq!(built["build_manifest"]["engine"], "native", "{built}");
+    let native = answered_by("native").await;
+    let share = |answer: &Value| answer["predictions"][0]["probabilities"]["up"].as_f64().unwrap();
+    assert!((share(&native) - share(&compiled)).abs() < 1e-6, "{native} {compiled}");
+    // Its answers are those of any function: refusals, and outcomes of what it predicted.
+    let message = api.post(PREDICT, &bars::request("m", &[json!([])])).await.refused(400);
+    assert!(message.contains("0 bars"), "{message}");
+    let id = &native["predictions"][0]["prediction_id"];
+    let outcomes = json!({ "outcomes": [{ "prediction_id": id, "label": "up" }] });
+    assert_eq!(api.post("/api/v2/inference/outcomes", &outcomes).await.ok()["num_recorded"], 1);
+    // Handed on, it is no trouble; without anybody to hand it on to, it is, and that is said.
+    let mut variables = platform.made.environment.clone();
+    let mut function = start("predict", &variables).await;
+    let ready = status(&mut function).await;
+    assert_eq!((&ready["status"], &ready["elsewhere"][0]["version"]), (&json!("ready"), &json!(1)), "{ready}");
+    variables.remove("MOOLA_PREDICT_NATIVE");
+    let mut alone = start("predict", &variables).await;
+    assert_eq!(status(&mut alone).await["status"], "degraded");
+    let (status, answer) = alone.http("POST", PREDICT, Some(&bars::request("m", &[window()]))).await;
+    let message = answer["message"].as_str().unwrap_or_default();
+    assert!(status == 503 && message.contains("m/1") && message.contains("engine `native`"), "{answer}");
     platform.batch.shutdown().await;
 }
