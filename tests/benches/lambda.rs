@@ -1,5 +1,6 @@
 //! The bootstraps of the Lambda functions against a stub of the runtime API, with the emulator behind them:
-//! `cargo bench -p moola-tests --bench lambda`, after `cargo build --profile lambda -p moola-control -p moola-predict`.
+//! `cargo bench -p moola-tests --bench lambda`, after `cargo build --profile lambda -p <package>` for `moola-control`,
+//! `moola-predict` and `moola-predict-native`, one at a time.
 //!
 //! `MOOLA_BENCH_BOOTSTRAPS` is the folder of the bootstraps, by default `lambda` in the target directory. The model is a
 //! SimpleLSTM with weights as before the first epoch: training changes neither its size nor its time. The request waits
@@ -20,7 +21,7 @@ use moola_tests::setup::Setup;
 use moola_trainer::model::{Metadata, Parameters, Shape, export};
 use serde_json::{Value, json};
 
-const FUNCTIONS: [&str; 6] = ["predict", "registry", "training", "compile", "drift", "react"];
+const FUNCTIONS: [&str; 7] = ["predict", "predict_native", "registry", "training", "compile", "drift", "react"];
 const PREDICT: &str = "/api/v2/inference/predict";
 const MODEL: &str = "bench";
 const WINDOW_BARS: usize = 105;
