@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use moola_core::Result;
-use moola_core::ports::{Artifact, Engine, LoadedModel, ModelFormat, Tensor};
-use moola_wasm_runtime::{RUNTIME, Target, WasmConfig, WasmEngine};
+use moola_core::ports::{Artifact, CompileRequest, CompiledFile, Compiler, Engine, LoadedModel, ModelFormat, Tensor};
+use moola_wasm_runtime::{RUNTIME, Target, WasmCompiler, WasmConfig, WasmEngine};
 
 /// Inputs `x` of [rows, 3] at 1024, outputs `y` of [rows, 3] at 2048, at most 8 rows.
 pub(crate) const DESCRIPTOR: &str = r#"{"abi": 1, "max_rows": 8,
@@ -108,4 +108,57 @@ pub(crate) fn assert_affine(model: &dyn LoadedModel, data: &[f32]) {
     assert_eq!(outputs.len(), 1);
     assert_eq!(outputs[0].shape(), [data.len() / 3, 3]);
     assert_eq!(outputs[0].data(), data.iter().map(|it| 2.0 * it + 1.0).collect::<Vec<_>>());
+}
+
+/// A model of tests/fixtures/onnx.
+pub(crate) fn onnx(name: &str) -> Vec<u8> {
+    fixture_file(&format!("{name}.onnx"))
+}
+
+/// A file of tests/fixtures/onnx.
+pub(crate) fn fixture_file(name: &str) -> Vec<u8> {
+    let path = format!("{}/../../tests/fixtures/onnx/{name}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(path).expect("the fixture")
+}
+
+/// relu(x W + b), 4 numbers to 3, as ONNX.
+pub(crate) fn dense() -> Vec<u8> {
+    // Fields of a protobuf message: a number, and a text or message.
+    let number = |field: u8, value: u8| vec![field << 3, value];
+    let bytes = |field: u8, value: &[u8]| {
+        assert!(value.len() < 1 << 14);
+        [&[field << 3 | 2, value.len() as u8 | 0x80, (value.len() >> 7) as u8], value].concat()
+    };
+    let value = |name: &str, size: u8| {
+        let dims = [bytes(1, &bytes(2, b"batch")), bytes(1, &number(1, size))].concat();
+        let tensor = bytes(1, &[number(1, 1), bytes(2, &dims)].concat());
+        [bytes(1, name.as_bytes()), bytes(2, &tensor)].concat()
+    };
+    let constant = |name: &str, dims: &[u8]| {
+        let len = dims.iter().map(|size| usize::from(*size)).product::<usize>();
+        let data = (0..len).flat_map(|it| (it as f32 * 0.7).cos().to_le_bytes()).collect::<Vec<_>>();
+        let dims = dims.iter().flat_map(|size| number(1, *size)).collect::<Vec<_>>();
+        [dims, number(2, 1), bytes(8, name.as_bytes()), bytes(9, &data)].concat()
+    };
+    let node = |operator: &str, inputs: &[&str], output: &str| {
+        let inputs = inputs.iter().flat_map(|input| bytes(1, input.as_bytes())).collect::<Vec<_>>();
+        [inputs, bytes(2, output.as_bytes()), bytes(4, operator.as_bytes())].concat()
+    };
+    let graph = [
+        bytes(1, &node("MatMul", &["x", "w"], "product")),
+        bytes(1, &node("Add", &["product", "b"], "sum")),
+        bytes(1, &node("Relu", &["sum"], "y")),
+        bytes(2, b"dense"),
+        bytes(5, &constant("w", &[4, 3])),
+        bytes(5, &constant("b", &[3])),
+        bytes(11, &value("x", 4)),
+        bytes(12, &value("y", 3)),
+    ];
+    [number(1, 8), bytes(7, &graph.concat()), bytes(8, &[bytes(1, b""), number(2, 17)].concat())].concat()
+}
+
+/// The files that are compiled of an ONNX file.
+pub(crate) fn compile(onnx: &[u8]) -> Result<Vec<CompiledFile>> {
+    let request = CompileRequest { onnx, model: "eurusd", version: 3, feature_set_hash: Some("abc") };
+    WasmCompiler::default().compile(&request)
 }
