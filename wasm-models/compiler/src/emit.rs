@@ -88,13 +88,17 @@ pub(crate) struct Func {
     taken: Vec<Vec<u32>>,
     code: Vec<u8>,
     variant: Variant,
+    /// Blocks, loops and conditions that are open.
+    depth: u32,
+    /// Depth of the innermost [`Func::fenced`], and its local that is 0.
+    fence: Option<(u32, I32)>,
 }
 
 impl Func {
     /// Starts a function.
     pub(crate) fn new(params: &[ValType], variant: Variant) -> Self {
         let locals = params.to_vec();
-        Self { num_params: params.len() as u32, locals, free: Vec::new(), taken: Vec::new(), code: Vec::new(), variant }
+        Self { num_params: params.len() as u32, locals, free: Vec::new(), taken: Vec::new(), code: Vec::new(), variant, depth: 0, fence: None }
     }
 
     /// A parameter.
@@ -258,7 +262,9 @@ impl Func {
             _ => self.scope(|f| {
                 let left = f.i32(count as i32);
                 f.sink().loop_(BlockType::Empty);
+                f.depth += 1;
                 f.scope(body);
+                f.depth -= 1;
                 f.sink().local_get(left.0).i32_const(1).i32_sub().local_tee(left.0).br_if(0).end();
             }),
         }
@@ -283,7 +289,9 @@ impl Func {
                 1 => f.scope(|f| body(f, index)),
                 _ => {
                     f.sink().loop_(BlockType::Empty);
+                    f.depth += 1;
                     f.scope(|f| body(f, index));
+                    f.depth -= 1;
                     f.advance(index, step as i32);
                     f.sink().local_get(index.0).i32_const((count * step) as i32).i32_lt_u().br_if(0).end();
                 }
@@ -295,8 +303,37 @@ impl Func {
     pub(crate) fn when(&mut self, condition: I32, body: impl FnOnce(&mut Self)) {
         self.get(condition);
         self.sink().if_(BlockType::Empty);
+        self.depth += 1;
         self.scope(body);
+        self.depth -= 1;
         self.sink().end();
+    }
+
+    /// Runs `body`, in which [`Func::fence`] may stand.
+    pub(crate) fn fenced(&mut self, body: impl FnOnce(&mut Self)) {
+        self.scope(|f| {
+            // Nothing is ever stored at address 0; an engine cannot know.
+            let zero = f.load_i32(At::fixed(0));
+            f.sink().block(BlockType::Empty);
+            f.depth += 1;
+            let outer = f.fence.replace((f.depth, zero));
+            body(f);
+            f.fence = outer;
+            f.depth -= 1;
+            f.sink().end();
+        });
+    }
+
+    /// Makes the engine finish the arithmetic so far before it loads more: a branch out of [`Func::fenced`] that is never taken, and that would
+    /// take the sums along.
+    ///
+    /// Cranelift keeps loads in their order and moves arithmetic to where its result is needed: to the end of an unrolled loop, with
+    /// everything that was loaded in registers, or rather not.
+    pub(crate) fn fence(&mut self) {
+        if let Some((depth, zero)) = self.fence {
+            let label = self.depth - depth;
+            self.sink().local_get(zero.0).br_if(label);
+        }
     }
 
     /// Moves a pointer or counter on.

@@ -38,6 +38,20 @@ impl Running {
         outputs
     }
 
+    /// The median time of many calls with the inputs of the last.
+    pub(crate) fn measure(&mut self, rows: usize) -> std::time::Duration {
+        let run = self.instance.get_typed_func::<i32, i32>(&mut self.store, "run").expect("run");
+        let mut times: Vec<_> = (0..300)
+            .map(|_| {
+                let started = std::time::Instant::now();
+                run.call(&mut self.store, rows as i32).expect("no trap");
+                started.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[times.len() / 2]
+    }
+
     pub(crate) fn try_run(&mut self, rows: usize, inputs: &[Data]) -> (i32, Vec<Data>) {
         let memory = self.instance.get_memory(&mut self.store, "memory").expect("the memory");
         let number = |port: &Json, key: &str| port[key].as_u64().expect(key) as usize;

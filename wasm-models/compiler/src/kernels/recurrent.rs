@@ -433,8 +433,8 @@ fn products(
                     .map(|row| f.load_splat(At::from(input, ((row * layer.hidden + unit) * 4) as u32)))
                     .collect();
                 for block in 0..tile.blocks {
-                    for gate in 0..num_gates {
-                        f.scope(|f| {
+                    f.scope(|f| {
+                        for gate in 0..num_gates {
                             let offset = block * block_bytes + (unit * num_gates + gate) * vector_bytes;
                             let at = At::from(panel, offset as u32);
                             let weights =
@@ -442,13 +442,14 @@ fn products(
                             for (row, &state) in states.iter().enumerate() {
                                 f.accumulate(sums[row][block][gate], state, weights);
                             }
-                        });
-                    }
+                        }
+                        f.fence();
+                    });
                 }
             });
         }
     };
-    f.scope(|f| {
+    f.fenced(|f| {
         let (input, panel) = (f.copy(tile.input), f.copy(panel));
         let bytes = (UNROLL * num_gates * vector_bytes) as i32;
         f.walk(layer.hidden / UNROLL, &[(input, UNROLL as i32 * 4), (panel, bytes)], |f| {
