@@ -113,6 +113,11 @@ impl<'a> Call<'a> {
         strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
     }
 
+    /// A subgraph.
+    pub(crate) fn graph(&self, name: &str) -> Option<&'a onnx::Graph> {
+        self.attribute(name).and_then(|it| it.g.as_ref())
+    }
+
     pub(crate) fn tensor(&self, name: &str) -> Option<&'a onnx::Tensor> {
         self.attribute(name).and_then(|it| it.t.as_ref())
     }

@@ -26,6 +26,8 @@ pub(crate) struct Builder {
     /// Names that something reads.
     pub(crate) used: HashSet<String>,
     known: HashMap<String, Operand>,
+    /// The names in `known`, in the order of their definitions.
+    defined: Vec<String>,
     folded: usize,
     work: usize,
 }
@@ -38,6 +40,7 @@ impl Builder {
             labels: HashMap::new(),
             used: HashSet::new(),
             known: HashMap::new(),
+            defined: Vec::new(),
             folded: 0,
             work: 0,
         }
@@ -46,10 +49,21 @@ impl Builder {
     /// Gives an operand a name of the ONNX graph.
     pub(crate) fn define(&mut self, name: &str, operand: Operand) -> Result<()> {
         check_shape(&operand.shape).map_err(|reason| CompileError::model(format!("value `{name}` {reason}")))?;
+        self.defined.push(name.to_owned());
         match self.known.insert(name.to_owned(), operand) {
             Some(_) => Err(CompileError::model(format!("value `{name}` is defined twice"))),
             None => Ok(()),
         }
+    }
+
+    /// Forgets the names that `body` defines.
+    pub(crate) fn scoped<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let before = self.defined.len();
+        let result = body(self);
+        for name in self.defined.drain(before..) {
+            self.known.remove(&name);
+        }
+        result
     }
 
     /// What a name of the ONNX graph stands for.
@@ -152,8 +166,28 @@ impl Builder {
                 views.iter_mut().for_each(|view| view.shape[axis] = 1);
             }
         }
-        let result = self.add(&call.name, Op::Map(expr), views, dtype, &once)?;
+        // The result lies in memory in the order of the first input that fills it, so that channels stay last where they are.
+        let order = views.iter().find_map(|view| self.order(view)).unwrap_or_else(|| (0..once.len()).collect());
+        let views = views.iter().map(|view| view.transposed(&order)).collect();
+        let shape_in_order: Vec<usize> = order.iter().map(|&axis| once[axis]).collect();
+        let result = self.add(&call.name, Op::Map(expr), views, dtype, &shape_in_order)?;
+        let back: Vec<usize> =
+            (0..once.len()).filter_map(|axis| order.iter().position(|other| *other == axis)).collect();
+        let result = result.transposed(&back);
         result.broadcast(&shape).ok_or_else(|| call.error(format!("shape {once:?} does not broadcast to {shape:?}")))
+    }
+
+    /// The dimensions of a computed operand by their strides, largest first; `None` where it does not fill its shape.
+    fn order(&self, view: &Operand) -> Option<Vec<usize>> {
+        let is_constant = self.graph.value(view.value).data.is_some();
+        let is_long = |axis: &usize| view.shape[*axis] != 1;
+        let mut long: Vec<usize> = (0..view.rank()).filter(is_long).collect();
+        if is_constant || long.iter().any(|&axis| view.strides[axis] <= 0) {
+            return None;
+        }
+        long.sort_by_key(|&axis| std::cmp::Reverse(view.strides[axis]));
+        let mut long = long.into_iter();
+        (0..view.rank()).map(|axis| if is_long(&axis) { long.next() } else { Some(axis) }).collect()
     }
 
     /// The number of a constant that has one.

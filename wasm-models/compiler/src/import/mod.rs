@@ -10,6 +10,7 @@ mod elementwise;
 mod linear;
 mod ml;
 mod movement;
+mod normalize;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -256,7 +257,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The names that the outputs of a graph need.
+/// The names that the outputs of a graph need. A node with subgraphs needs all that they read.
 fn used(graph: &onnx::Graph) -> HashSet<String> {
     let writers: HashMap<&str, &onnx::Node> = graph
         .node
@@ -271,11 +272,20 @@ fn used(graph: &onnx::Graph) -> HashSet<String> {
             continue;
         }
         if let Some(node) = writers.get(name) {
-            open.extend(node.input.iter().map(String::as_str).filter(|name| !used.contains(*name)));
+            read(node, &mut open);
         }
     }
     used.remove("");
     used
+}
+
+/// The names that a node reads, those of its subgraphs included.
+fn read<'a>(node: &'a onnx::Node, names: &mut Vec<&'a str>) {
+    names.extend(node.input.iter().map(String::as_str));
+    for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+        names.extend(graph.output.iter().map(|output| output.name.as_str()));
+        graph.node.iter().for_each(|node| read(node, names));
+    }
 }
 
 /// Imports those nodes that an output needs.
@@ -295,8 +305,30 @@ fn import_nodes(builder: &mut Builder, nodes: &[onnx::Node]) -> Result<()> {
     Ok(())
 }
 
+/// Imports a branch of an `If` whose condition is known.
+fn import_branch(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Operand>> {
+    let Some(Data::Bool(condition)) = builder.graph.constant(call.input(0)?) else {
+        return Err(call.error("the condition is computed, expected a constant"));
+    };
+    let branch = if condition.first() == Some(&true) { "then_branch" } else { "else_branch" };
+    let graph = call.graph(branch).ok_or_else(|| call.error(format!("`{branch}` is missing")))?;
+    builder.scoped(|builder| {
+        builder.used.extend(used(graph));
+        for tensor in graph.initializer.iter().filter(|tensor| !tensor.name.is_empty()) {
+            let (shape, data) = tensor::read(tensor)?;
+            let operand = builder.constant(&tensor.name, &shape, data)?;
+            builder.define(&tensor.name, operand)?;
+        }
+        import_nodes(builder, &graph.node)?;
+        graph.output.iter().map(|output| builder.find(&output.name)).collect()
+    })
+}
+
 /// Lowers a node and returns its outputs.
 fn import_node(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Operand>> {
+    if (call.domain, call.op) == ("", "If") {
+        return import_branch(builder, call);
+    }
     type Import = fn(&mut Builder, &Call<'_>) -> Result<Option<Vec<Operand>>>;
     let families: &[Import] = match call.domain {
         "" => &[
@@ -305,6 +337,7 @@ fn import_node(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Operand>> {
             movement::import,
             linear::import,
             reduce::import,
+            normalize::import,
             conv::import,
             recurrent::import,
             quantize::import,

@@ -306,8 +306,8 @@ fn range(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
         }
     };
     let floats = |start: f64, limit: f64, delta: f64| {
-        let count = checked(((limit - start) / delta).ceil())?;
-        Ok((0..count).map(move |index| start + index as f64 * delta))
+        let count = checked(((limit - start) / delta).ceil());
+        count.map(|count| (0..count).map(move |index| start + index as f64 * delta))
     };
     let ints = |start: i64, limit: i64, delta: i64| {
         if delta == 0 {

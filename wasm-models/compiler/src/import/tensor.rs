@@ -104,7 +104,7 @@ fn brain(bits: u16) -> f32 {
 /// A float16: 5 bits of exponent, 10 of mantissa.
 fn half(bits: u16) -> f32 {
     let sign = if bits >> 15 == 1 { -1.0 } else { 1.0 };
-    let (exponent, mantissa) = (i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    let (exponent, mantissa) = (i32::from((bits >> 10) & 31), f32::from(bits & 1023));
     sign * match exponent {
         0 => mantissa * 2f32.powi(-24),
         31 if mantissa == 0.0 => f32::INFINITY,

@@ -1,9 +1,11 @@
 use super::*;
 use crate::testkit::{Attr, OnnxModel};
 
+mod conv;
 mod elementwise;
 mod interface;
 mod linear;
+mod reduce;
 mod shape;
 
 /// What an imported model with fixed shapes computes, directly.

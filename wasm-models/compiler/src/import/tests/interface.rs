@@ -121,7 +121,7 @@ fn broken_graphs_are_refused() {
 
 #[test]
 fn given_shapes_must_fit() {
-    let model = |_: ()| {
+    let model = || {
         OnnxModel::new(17)
             .input("x", DType::F32, &[None, None, Some(2)])
             .node("Neg", &["x"], &["y"], &[])
@@ -130,7 +130,7 @@ fn given_shapes_must_fit() {
     };
     let with = |name: &str, shape: &[usize]| {
         let input_shapes = [(name.to_owned(), shape.to_vec())].into();
-        import(&model(()), &Options { input_shapes, ..Options::default() })
+        import(&model(), &Options { input_shapes, ..Options::default() })
     };
     let imported = with("x", &[1, 5, 2]).expect("imports");
     assert_eq!(imported.interface.inputs[0].shape, [5, 2]);
@@ -138,7 +138,7 @@ fn given_shapes_must_fit() {
     assert!(with("x", &[1, 5]).is_err());
     assert!(with("x", &[1 << 40, 1 << 40, 2]).is_err());
     assert!(with("y", &[1]).is_err());
-    let error = import(&model(()), &Options::default()).expect_err("an open dimension").to_string();
+    let error = import(&model(), &Options::default()).expect_err("an open dimension").to_string();
     assert!(error.contains("as dimension 1"), "{error}");
 }
 
