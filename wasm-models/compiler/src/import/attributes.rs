@@ -3,6 +3,9 @@ use crate::error::{CompileError, Result};
 use crate::ir::{Data, Operand};
 use crate::onnx;
 
+/// Most numbers of a constant input that says how a node works.
+pub(super) const MAX_INTS: usize = 1 << 20;
+
 /// An ONNX node with its inputs.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
@@ -62,7 +65,11 @@ impl<'a> Call<'a> {
 
     /// An input whose integers must be known when compiling.
     pub(crate) fn constant_ints(&self, builder: &Builder, index: usize) -> Result<Vec<i64>> {
-        match builder.graph.constant(self.input(index)?) {
+        let input = self.input(index)?;
+        if input.len() > MAX_INTS {
+            return Err(self.error(format!("input {index} has {} numbers, expected at most {MAX_INTS}", input.len())));
+        }
+        match builder.graph.constant(input) {
             Some(Data::I64(data)) => Ok(data),
             Some(Data::I32(data)) => Ok(data.into_iter().map(i64::from).collect()),
             Some(data) => Err(self.error(format!("input {index} is {}, expected int64", data.dtype().name()))),

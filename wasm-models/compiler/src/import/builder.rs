@@ -80,9 +80,23 @@ impl Builder {
         Operand::whole(ValueId(self.graph.values.len() - 1), shape)
     }
 
+    /// Counts work that a small file could ask for without end: elements of constants that it does not hold itself.
+    pub(crate) fn spend(&mut self, name: &str, work: usize) -> Result<()> {
+        self.work = self.work.saturating_add(work);
+        if self.work > MAX_WORK {
+            return Err(CompileError::node(name, "the constants of the model take too long to compute"));
+        }
+        Ok(())
+    }
+
     /// Adds a constant.
     pub(crate) fn constant(&mut self, name: &str, shape: &[usize], data: Data) -> Result<Operand> {
         check_shape(shape).map_err(|reason| CompileError::model(format!("constant `{name}` {reason}")))?;
+        self.folded += data.len();
+        if self.folded > MAX_FOLDED {
+            let reason = format!("the computed constants have more than {MAX_FOLDED} elements together");
+            return Err(CompileError::node(name, reason));
+        }
         let id = self.graph.add_constant(name, shape, data)?;
         Ok(Operand::whole(id, shape))
     }
@@ -122,8 +136,8 @@ impl Builder {
             _ => len,
         };
         let read: usize = node.inputs.iter().map(Operand::len).sum();
-        let (folded, work) = (self.folded + len, self.work.checked_add(work)?.checked_add(read)?);
-        if folded > MAX_FOLDED || work > MAX_WORK {
+        let work = self.work.checked_add(work)?.checked_add(read)?;
+        if self.folded + len > MAX_FOLDED || work > MAX_WORK {
             return None;
         }
         let inputs = node
@@ -131,7 +145,7 @@ impl Builder {
             .iter()
             .map(|input| Some(eval::Input { shape: input.shape.clone(), data: self.graph.constant(input)? }))
             .collect::<Option<Vec<_>>>()?;
-        (self.folded, self.work) = (folded, work);
+        self.work = work;
         let data = eval::node(node, &inputs, &[eval::Output { dtype, shape: shape.to_vec() }]).ok()?.pop()?;
         (data.dtype() == dtype && data.len() == len).then_some(data)
     }

@@ -33,11 +33,6 @@ struct Window {
 }
 
 impl Window {
-    /// The index of a tap in the dimension, which may be in the padding.
-    fn at(self, position: usize, tap: usize) -> isize {
-        (position * self.stride + tap * self.dilation) as isize - self.before as isize
-    }
-
     /// Whether it looks at each entry alone.
     fn is_point(self) -> bool {
         self.taps == 1 && self.before == 0 && self.after == 0
@@ -277,13 +272,18 @@ fn average_pool(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
         return Err(call.error(format!("the input is {}, expected float32 or float64", dtype.name())));
     }
     let view = slide(builder, call, &x, &windows, Scalar::of(dtype, 0.0))?;
-    super::builder::check_shape(&view.shape).map_err(|reason| call.error(format!("the windows' view {reason}")))?;
+    builder.spend(&call.name, windows.iter().map(|window| window.out).sum())?;
     let pads_count = call.int("count_include_pad", 0) != 0;
     // How many numbers a position averages: the product of those along each dimension.
     let counts = |window: &Window| {
         let (low, high) = if pads_count { (window.before, window.after) } else { (0, 0) };
-        let range = -(low as isize)..(window.size + high) as isize;
-        let count = |position| (0..window.taps).filter(|tap| range.contains(&window.at(position, *tap))).count();
+        // The first tap that is inside, and the first behind the end; positions count from the start of the padding.
+        let (start, end) = (window.before - low, window.before + window.size + high);
+        let count = |position: usize| {
+            let first = start.saturating_sub(position * window.stride).div_ceil(window.dilation);
+            let last = end.saturating_sub(position * window.stride).div_ceil(window.dilation);
+            last.min(window.taps).saturating_sub(first)
+        };
         (0..window.out).map(count).collect::<Vec<_>>()
     };
     let counts: Vec<Vec<usize>> = windows.iter().map(counts).collect();
@@ -291,6 +291,7 @@ fn average_pool(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
         return reduced(builder, call, &view, Reduction::Mean, windows.len());
     }
     let sum = reduced(builder, call, &view, Reduction::Sum, windows.len())?;
+    builder.spend(&call.name, sum.len())?;
     let mut all = vec![1.0];
     for counts in &counts {
         all = all.iter().flat_map(|all| counts.iter().map(move |count| all * *count as f64)).collect();

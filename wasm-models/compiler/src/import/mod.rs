@@ -147,8 +147,8 @@ struct Input {
 }
 
 fn inputs(graph: &onnx::Graph, options: &Options) -> Result<Vec<Input>> {
-    let is_constant = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
-    let declared = graph.input.iter().filter(|input| !is_constant(&input.name));
+    let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let declared = graph.input.iter().filter(|input| !constants.contains(input.name.as_str()));
     declared.map(|input| declared_input(input, options)).collect()
 }
 
@@ -259,20 +259,24 @@ impl<'a> Source<'a> {
 
 /// The names that the outputs of a graph need. A node with subgraphs needs all that they read.
 fn used(graph: &onnx::Graph) -> HashSet<String> {
-    let writers: HashMap<&str, &onnx::Node> = graph
+    let writers: HashMap<&str, usize> = graph
         .node
         .iter()
-        .flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node)))
+        .enumerate()
+        .flat_map(|(index, node)| node.output.iter().map(move |name| (name.as_str(), index)))
         .filter(|(name, _)| !name.is_empty())
         .collect();
+    let mut is_read = vec![false; graph.node.len()];
     let mut used = HashSet::new();
     let mut open: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
     while let Some(name) = open.pop() {
         if !used.insert(name.to_owned()) {
             continue;
         }
-        if let Some(node) = writers.get(name) {
-            read(node, &mut open);
+        if let Some(&index) = writers.get(name)
+            && !std::mem::replace(&mut is_read[index], true)
+        {
+            read(&graph.node[index], &mut open);
         }
     }
     used.remove("");
@@ -316,7 +320,7 @@ fn import_branch(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Operand>>
         builder.used.extend(used(graph));
         for tensor in graph.initializer.iter().filter(|tensor| !tensor.name.is_empty()) {
             let (shape, data) = tensor::read(tensor)?;
-            let operand = builder.constant(&tensor.name, &shape, data)?;
+            let operand = builder.share(&tensor.name, &shape, &Arc::new(data));
             builder.define(&tensor.name, operand)?;
         }
         import_nodes(builder, &graph.node)?;

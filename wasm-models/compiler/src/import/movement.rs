@@ -77,7 +77,9 @@ fn gather(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
     let (x, indices) = (call.input(0)?.clone(), call.input(1)?.clone());
     let axis = call.axis(call.int("axis", 0), x.rank())?;
     let size = x.shape[axis];
-    if builder.graph.constant(&indices).is_some() {
+    let is_constant = builder.graph.value(indices.value).data.is_some();
+    if is_constant && indices.len() <= super::attributes::MAX_INTS {
+        builder.spend(&call.name, indices.len())?;
         let known = call.constant_ints(builder, 1)?;
         let counted = known.into_iter().map(|index| {
             let counted = if index < 0 { index.saturating_add(size as i64) } else { index };
@@ -142,6 +144,7 @@ fn pad(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
     }
     let result: Vec<usize> = x.shape.iter().zip(before.iter().zip(&after)).map(|(size, (a, b))| size + a + b).collect();
     super::builder::check_shape(&result).map_err(|reason| call.error(format!("the result {reason}")))?;
+    builder.spend(&call.name, result.iter().sum())?;
     for axis in 0..x.rank() {
         x = mirrored(builder, call, &mode, &x, axis, (before[axis], after[axis]))?;
     }

@@ -1,5 +1,7 @@
 //! What changes shapes, and what computes with them. Almost all of it is views and constants.
 
+use std::sync::Arc;
+
 use super::builder::{broadcast_shape, check_shape};
 use super::{Builder, Call, tensor};
 use crate::error::Result;
@@ -253,7 +255,8 @@ fn space_to_depth(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
 
 fn constant(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
     let (shape, data) = if let Some(tensor) = call.tensor("value") {
-        tensor::read(tensor)?
+        let (shape, data) = tensor::read(tensor)?;
+        return Ok(builder.share(&call.name, &shape, &Arc::new(data)));
     } else if call.has("value_float") {
         (vec![], Data::F32(vec![call.float("value_float", 0.0)]))
     } else if call.has("value_int") {
@@ -295,14 +298,17 @@ fn numbers(builder: &Builder, call: &Call<'_>, count: usize) -> Result<Vec<Scala
     Ok(numbers)
 }
 
+/// Most elements of a `Range`.
+const MAX_RANGE: usize = 1 << 24;
+
 fn range(builder: &mut Builder, call: &Call<'_>) -> Result<Operand> {
     let numbers = numbers(builder, call, 3)?;
     let checked = |count: f64| {
         // NaN is refused, too.
-        if count <= crate::ir::MAX_ELEMENTS as f64 {
+        if count <= MAX_RANGE as f64 {
             Ok(count.max(0.0) as usize)
         } else {
-            Err(call.error(format!("{count} elements, expected at most {}", crate::ir::MAX_ELEMENTS)))
+            Err(call.error(format!("{count} elements, expected at most {MAX_RANGE}")))
         }
     };
     let floats = |start: f64, limit: f64, delta: f64| {
@@ -339,6 +345,7 @@ fn matrix(call: &Call<'_>, x: &Operand) -> Result<[usize; 2]> {
 
 /// A bool for each element of a matrix, by row and column.
 fn mask(builder: &mut Builder, call: &Call<'_>, size: [usize; 2], holds: impl Fn(i64, i64) -> bool) -> Result<Operand> {
+    builder.spend(&call.name, size[0] * size[1])?;
     let [rows, columns] = size.map(|size| size as i64);
     let data = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
     let data = data.map(|(row, column)| holds(row, column)).collect();

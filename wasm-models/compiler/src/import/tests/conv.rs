@@ -166,10 +166,10 @@ fn pooling() {
 
 #[test]
 fn dequantised_weights_are_floats() {
-    let x: Tensor<'_> = (&[2], f32s(&[1.0, 2.0]));
+    let x: Tensor<'_> = (&[1, 2], f32s(&[1.0, 2.0]));
     let model = |axis: i64, scale: Tensor<'_>, zero: Tensor<'_>| {
         OnnxModel::new(13)
-            .input("x", DType::F32, &[Some(2)])
+            .input("x", DType::F32, &[Some(1), Some(2)])
             .constant("q", &[2, 2], &Data::I8(vec![-128, 1, 2, 127]))
             .constant("scale", scale.0, &scale.1)
             .constant("zero", zero.0, &zero.1)

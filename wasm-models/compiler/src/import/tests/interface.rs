@@ -164,3 +164,70 @@ fn constants_of_other_types_become_wider() {
     assert!(tensor::read(&tensor(1, &[], &[-1])).is_err());
     assert!(tensor::read(&tensor(1, &[], &[0, i64::MAX, i64::MAX])).is_err());
 }
+
+/// A model whose output is an `If` on `condition`: the negated input, or the constant 7 plus the input.
+fn branches(condition: &str) -> Vec<u8> {
+    let node = |op: &str, inputs: &[&str], outputs: &[&str]| {
+        let graph = OnnxModel::new(17).node(op, inputs, outputs, &[]).bytes();
+        onnx::Model::decode(graph.as_slice()).expect("a model").graph.expect("a graph").node.remove(0)
+    };
+    let output = || onnx::ValueInfo { name: "inner".into(), r#type: None };
+    let then_graph =
+        onnx::Graph { node: vec![node("Neg", &["x"], &["inner"])], output: vec![output()], ..Default::default() };
+    let seven =
+        onnx::Tensor { name: "seven".into(), data_type: 1, float_data: vec![7.0], dims: vec![1], ..Default::default() };
+    let else_graph = onnx::Graph {
+        node: vec![node("Odd", &["x"], &["unused"]), node("Add", &["x", "seven"], &["inner"])],
+        initializer: vec![seven],
+        output: vec![output()],
+        ..Default::default()
+    };
+    let branch = |name: &str, graph| onnx::Attribute { name: name.into(), g: Some(graph), ..Default::default() };
+    let mut node = node("If", &[condition], &["y"]);
+    node.attribute = vec![branch("then_branch", then_graph), branch("else_branch", else_graph)];
+    let model = OnnxModel::new(17)
+        .input("x", DType::F32, &[Some(1)])
+        .input("given", DType::Bool, &[Some(1)])
+        .constant("yes", &[], &Data::Bool(vec![true]))
+        .node("Not", &["yes"], &["no"], &[])
+        .output("y")
+        .bytes();
+    let mut model = onnx::Model::decode(model.as_slice()).expect("a model");
+    model.graph.as_mut().expect("a graph").node.push(node);
+    model.encode_to_vec()
+}
+
+#[test]
+fn a_known_condition_chooses_a_branch() {
+    let run = |condition| {
+        let imported = import(&branches(condition), &Options::default()).unwrap_or_else(|error| panic!("{error}"));
+        crate::eval::graph(&imported.graphs[0].1, &[f32s(&[2.0]), Data::Bool(vec![true])])
+    };
+    assert_eq!(run("yes"), [f32s(&[-2.0])]);
+    assert_eq!(run("no"), [f32s(&[9.0])]);
+    let error = import(&branches("given"), &Options::default()).expect_err("a computed condition").to_string();
+    assert_eq!(error, "node `y` (`If`): the condition is computed, expected a constant");
+}
+
+#[test]
+fn a_small_file_cannot_ask_for_endless_constants() {
+    let mut model = OnnxModel::new(17)
+        .input("x", DType::F32, &[Some(1)])
+        .constant("zero", &[], &i64s(&[0]))
+        .constant("one", &[], &i64s(&[1]))
+        .constant("many", &[], &i64s(&[1 << 24]));
+    for index in 0..9 {
+        let name = format!("range{index}");
+        model = model.node("Range", &["zero", "many", "one"], &[&name], &[]).output(&name);
+    }
+    assert!(refusal(model).contains("computed constants"));
+    // An index of as many elements as a tensor may have, again and again, as views.
+    let model = OnnxModel::new(17)
+        .input("x", DType::F32, &[Some(1 << 14)])
+        .constant("zero", &[], &i64s(&[0]))
+        .constant("many", &[1], &i64s(&[1 << 26]))
+        .node("Expand", &["zero", "many"], &["indices"], &[])
+        .node("Reshape", &["x", "indices"], &["y"], &[])
+        .output("y");
+    assert!(refusal(model).contains("67108864 numbers"));
+}
