@@ -909,8 +909,9 @@ impl Graph {
 /// Most elements of a tensor.
 pub const MAX_ELEMENTS: usize = 1 << 26;
 
-/// The number of elements of a shape, or `None` where it is more than [`MAX_ELEMENTS`].
+/// The number of elements of a shape, or `None` where it is more than [`MAX_ELEMENTS`], dimensions of size 0 left out.
 #[must_use]
 pub fn num_elements(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |total, &size| total.checked_mul(size)).filter(|total| *total <= MAX_ELEMENTS)
+    let strides = shape.iter().try_fold(1usize, |total, &size| total.checked_mul(size.max(1)));
+    strides.filter(|total| *total <= MAX_ELEMENTS).map(|_| shape.iter().product())
 }

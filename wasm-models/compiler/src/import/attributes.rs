@@ -3,6 +3,9 @@ use crate::error::{CompileError, Result};
 use crate::ir::{Data, Operand};
 use crate::onnx;
 
+/// Most numbers of a constant input that says how a node works.
+pub(super) const MAX_INTS: usize = 1 << 20;
+
 /// An ONNX node with its inputs.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {
@@ -15,6 +18,7 @@ pub(crate) struct Call<'a> {
     pub(crate) version: i64,
     /// `None` for one that is left out.
     pub(crate) inputs: Vec<Option<Operand>>,
+    wanted: Vec<bool>,
     pub(crate) node: &'a onnx::Node,
 }
 
@@ -35,7 +39,13 @@ impl<'a> Call<'a> {
             input => builder.find(input).map(Some).map_err(at),
         });
         let inputs = inputs.collect::<Result<_>>()?;
-        Ok(Self { name, op: &node.op_type, domain, version, inputs, node })
+        let wanted = node.output.iter().map(|output| builder.used.contains(output)).collect();
+        Ok(Self { name, op: &node.op_type, domain, version, inputs, wanted, node })
+    }
+
+    /// Whether something reads an output.
+    pub(crate) fn wants(&self, output: usize) -> bool {
+        self.wanted.get(output).copied().unwrap_or(false)
     }
 
     /// An error about this node.
@@ -55,11 +65,24 @@ impl<'a> Call<'a> {
 
     /// An input whose integers must be known when compiling.
     pub(crate) fn constant_ints(&self, builder: &Builder, index: usize) -> Result<Vec<i64>> {
-        match builder.graph.constant(self.input(index)?) {
+        let input = self.input(index)?;
+        if input.len() > MAX_INTS {
+            return Err(self.error(format!("input {index} has {} numbers, expected at most {MAX_INTS}", input.len())));
+        }
+        match builder.graph.constant(input) {
             Some(Data::I64(data)) => Ok(data),
             Some(Data::I32(data)) => Ok(data.into_iter().map(i64::from).collect()),
             Some(data) => Err(self.error(format!("input {index} is {}, expected int64", data.dtype().name()))),
             None => Err(self.error(format!("input {index} is computed, expected a constant"))),
+        }
+    }
+
+    /// Integers that were an attribute in older operator sets, and are an input now; `None` where they are left out.
+    pub(crate) fn given_ints(&self, builder: &Builder, attribute: &str, index: usize) -> Result<Option<Vec<i64>>> {
+        match (self.ints(attribute), self.optional(index)) {
+            (Some(ints), _) => Ok(Some(ints.to_vec())),
+            (None, Some(_)) => self.constant_ints(builder, index).map(Some),
+            (None, None) => Ok(None),
         }
     }
 
@@ -97,13 +120,34 @@ impl<'a> Call<'a> {
         strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
     }
 
+    /// A subgraph.
+    pub(crate) fn graph(&self, name: &str) -> Option<&'a onnx::Graph> {
+        self.attribute(name).and_then(|it| it.g.as_ref())
+    }
+
     pub(crate) fn tensor(&self, name: &str) -> Option<&'a onnx::Tensor> {
         self.attribute(name).and_then(|it| it.t.as_ref())
     }
 
+    /// Sizes that must not be negative.
+    pub(crate) fn sizes(&self, what: &str, ints: &[i64]) -> Result<Vec<usize>> {
+        let sizes = ints.iter().map(|&size| usize::try_from(size).ok()).collect::<Option<Vec<_>>>();
+        sizes.ok_or_else(|| self.error(format!("`{what}` is {ints:?}, expected no negative numbers")))
+    }
+
+    /// Different dimensions, in order.
+    pub(crate) fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+        let mut sorted = axes.iter().map(|&axis| self.axis(axis, rank)).collect::<Result<Vec<_>>>()?;
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(self.error(format!("axes {axes:?} name a dimension twice")));
+        }
+        Ok(sorted)
+    }
+
     /// A dimension, counted from the end where negative.
     pub(crate) fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
-        let counted = if axis < 0 { axis + rank as i64 } else { axis };
+        let counted = if axis < 0 { axis.saturating_add(rank as i64) } else { axis };
         usize::try_from(counted)
             .ok()
             .filter(|axis| *axis < rank)

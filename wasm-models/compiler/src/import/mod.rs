@@ -9,19 +9,26 @@ mod conv;
 mod elementwise;
 mod linear;
 mod ml;
+mod movement;
+mod normalize;
 mod quantize;
 mod recurrent;
 mod reduce;
 mod shape;
 mod tensor;
 mod trees;
+mod types;
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use prost::Message as _;
 
 use crate::error::{CompileError, Result};
-use crate::ir::{DType, Graph, Operand, num_elements};
+use crate::ir::{DType, Data, Graph, Operand};
 use crate::onnx;
 use crate::{Options, ROWS_PER_BLOCK};
 
@@ -66,15 +73,38 @@ pub(crate) fn import(bytes: &[u8], options: &Options) -> Result<Imported> {
         )));
     }
     let graph = model.graph.as_ref().ok_or_else(|| CompileError::model("the model has no graph"))?;
+    let limits = [
+        ("nodes", graph.node.len(), MAX_NODES),
+        ("inputs", graph.input.len(), MAX_NODES),
+        ("outputs", graph.output.len(), MAX_PORTS),
+    ];
+    for (what, count, limit) in limits {
+        if count > limit {
+            return Err(CompileError::model(format!("the model has {count} {what}, expected at most {limit}")));
+        }
+    }
+    if graph.output.is_empty() {
+        return Err(CompileError::model("the model has no output"));
+    }
     let opsets: HashMap<String, i64> = model
         .opset_import
         .iter()
         .map(|set| (if set.domain == "ai.onnx" { String::new() } else { set.domain.clone() }, set.version))
         .collect();
-    let inputs = inputs(graph, options)?;
+    let source = Source::new(graph, opsets, inputs(graph, options)?)?;
+    let inputs = &source.inputs;
+    if inputs.len() > MAX_PORTS {
+        return Err(CompileError::model(format!(
+            "the model has {} inputs, expected at most {MAX_PORTS}",
+            inputs.len()
+        )));
+    }
+    if let Some(name) = options.input_shapes.keys().find(|name| inputs.iter().all(|input| input.name != **name)) {
+        return Err(CompileError::model(format!("the options give a shape of `{name}`, which is no input")));
+    }
     let is_open = !inputs.is_empty() && inputs.iter().all(|input| input.is_open);
     // A file that fixes its batch to one answers row by row.
-    let (single, labels) = import_rows(graph, &opsets, &inputs, 1)?;
+    let (single, labels) = source.import(1)?;
     let first_is_one = |shape: &[usize]| shape.first() == Some(&1);
     let is_row_shaped = inputs.iter().all(|input| first_is_one(&input.shape))
         && single.outputs.iter().all(|(_, id)| first_is_one(&single.value(*id).shape));
@@ -100,7 +130,7 @@ pub(crate) fn import(bytes: &[u8], options: &Options) -> Result<Imported> {
     };
     let mut graphs = Vec::new();
     if is_open {
-        let (block, _) = import_rows(graph, &opsets, &inputs, ROWS_PER_BLOCK)?;
+        let (block, _) = source.import(ROWS_PER_BLOCK)?;
         crate::passes::rows::check(&block, ROWS_PER_BLOCK)?;
         graphs.push((ROWS_PER_BLOCK, block));
     }
@@ -117,8 +147,8 @@ struct Input {
 }
 
 fn inputs(graph: &onnx::Graph, options: &Options) -> Result<Vec<Input>> {
-    let is_constant = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
-    let declared = graph.input.iter().filter(|input| !is_constant(&input.name));
+    let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let declared = graph.input.iter().filter(|input| !constants.contains(input.name.as_str()));
     declared.map(|input| declared_input(input, options)).collect()
 }
 
@@ -130,90 +160,188 @@ fn declared_input(input: &onnx::ValueInfo, options: &Options) -> Result<Input> {
     let dtype = tensor::dtype(tensor.elem_type)
         .ok_or_else(|| wrong(format!("has type {}, expected {}", tensor.elem_type, tensor::ACCEPTED)))?;
     let mut is_open = false;
-    let shape = if let Some(given) = options.input_shapes.get(name) {
-        given.clone()
-    } else {
-        let shape =
-            tensor.shape.as_ref().ok_or_else(|| wrong("has no shape, expected one, or one in the options".into()))?;
-        let mut sizes = Vec::new();
-        for (axis, dim) in shape.dim.iter().enumerate() {
-            match &dim.value {
-                Some(onnx::DimensionValue::Size(size)) if *size > 0 => sizes.push(*size as usize),
-                _ if axis == 0 => {
-                    is_open = true;
-                    sizes.push(1);
-                }
-                other => {
-                    let open = match other {
-                        Some(onnx::DimensionValue::Symbol(symbol)) => format!("`{symbol}`"),
-                        Some(onnx::DimensionValue::Size(size)) => size.to_string(),
-                        None => "nothing".into(),
-                    };
-                    return Err(wrong(format!(
-                        "has {open} as dimension {axis}, expected a size (only the first may be open), or a shape in the options"
-                    )));
+    let given = options.input_shapes.get(name);
+    let shape = match (&tensor.shape, given) {
+        (None, Some(given)) => given.clone(),
+        (None, None) => return Err(wrong("has no shape, expected one, or one in the options".into())),
+        (Some(shape), Some(given)) => {
+            let fits = |dim: &onnx::Dimension, size: &usize| match dim.value {
+                Some(onnx::DimensionValue::Size(fixed)) if fixed > 0 => fixed as usize == *size,
+                _ => true,
+            };
+            if shape.dim.len() != given.len() || !shape.dim.iter().zip(given).all(|(dim, size)| fits(dim, size)) {
+                return Err(wrong(format!("has another shape than {given:?}, which the options give")));
+            }
+            given.clone()
+        }
+        (Some(shape), None) => {
+            let mut sizes = Vec::new();
+            for (axis, dim) in shape.dim.iter().enumerate() {
+                match &dim.value {
+                    Some(onnx::DimensionValue::Size(size)) if *size > 0 => sizes.push(*size as usize),
+                    _ if axis == 0 => {
+                        is_open = true;
+                        sizes.push(1);
+                    }
+                    other => {
+                        let open = match other {
+                            Some(onnx::DimensionValue::Symbol(symbol)) => format!("`{symbol}`"),
+                            Some(onnx::DimensionValue::Size(size)) => size.to_string(),
+                            None => "nothing".into(),
+                        };
+                        return Err(wrong(format!(
+                            "has {open} as dimension {axis}, expected a size (only the first may be open), or a shape in the options"
+                        )));
+                    }
                 }
             }
+            sizes
         }
-        sizes
     };
-    if num_elements(&shape).is_none() {
-        return Err(wrong(format!("has shape {shape:?}, expected at most {} elements", crate::ir::MAX_ELEMENTS)));
-    }
+    builder::check_shape(&shape).map_err(wrong)?;
     Ok(Input { name: name.clone(), dtype, shape, is_open })
 }
 
+/// Most nodes of a graph.
+const MAX_NODES: usize = 100_000;
+
+/// Most inputs, and most outputs.
+const MAX_PORTS: usize = 1_000;
+
 type Labels = HashMap<String, Vec<String>>;
 
-fn import_rows(
-    graph: &onnx::Graph,
-    opsets: &HashMap<String, i64>,
-    inputs: &[Input],
-    rows: usize,
-) -> Result<(Graph, Labels)> {
-    let mut builder = Builder::new(opsets.clone());
-    for tensor in &graph.initializer {
-        let (shape, data) = tensor::read(tensor)?;
-        let id = builder.graph.add_constant(&tensor.name, &shape, data)?;
-        builder.define(&tensor.name, Operand::whole(id, &shape))?;
-    }
-    for input in inputs {
-        let mut shape = input.shape.clone();
-        if input.is_open {
-            shape[0] = rows;
+/// A graph whose weights are read, for any number of rows.
+struct Source<'a> {
+    graph: &'a onnx::Graph,
+    opsets: HashMap<String, i64>,
+    inputs: Vec<Input>,
+    /// Names that an output needs.
+    used: HashSet<String>,
+    weights: Vec<(&'a str, Vec<usize>, Arc<Data>)>,
+}
+
+impl<'a> Source<'a> {
+    fn new(graph: &'a onnx::Graph, opsets: HashMap<String, i64>, inputs: Vec<Input>) -> Result<Self> {
+        let used = used(graph);
+        let mut weights = Vec::new();
+        for tensor in graph.initializer.iter().filter(|tensor| used.contains(&tensor.name)) {
+            let (shape, data) = tensor::read(tensor)?;
+            weights.push((tensor.name.as_str(), shape, Arc::new(data)));
         }
-        let id = builder.graph.add_value(&input.name, input.dtype, &shape)?;
-        builder.graph.inputs.push(id);
-        builder.define(&input.name, Operand::whole(id, &shape))?;
+        Ok(Self { graph, opsets, inputs, used, weights })
     }
-    for node in &graph.node {
-        let call = Call::new(node, &builder)?;
-        let outputs = import_node(&mut builder, &call).map_err(|error| error.at(&call.name, &node.op_type))?;
-        if outputs.len() < node.output.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1) {
-            let reason = format!("output {} is not lowered", outputs.len());
-            return Err(CompileError::node(&call.name, reason).at(&call.name, &node.op_type));
+
+    fn import(&self, rows: usize) -> Result<(Graph, Labels)> {
+        let mut builder = Builder::new(self.opsets.clone());
+        builder.used.clone_from(&self.used);
+        for (name, shape, data) in &self.weights {
+            let operand = builder.share(name, shape, data);
+            builder.define(name, operand)?;
+        }
+        for input in &self.inputs {
+            let mut shape = input.shape.clone();
+            if input.is_open {
+                shape[0] = rows;
+            }
+            let id = builder.graph.add_value(&input.name, input.dtype, &shape)?;
+            builder.graph.inputs.push(id);
+            builder.define(&input.name, Operand::whole(id, &shape))?;
+        }
+        import_nodes(&mut builder, &self.graph.node)?;
+        for output in &self.graph.output {
+            let operand = builder.find(&output.name)?;
+            let id = builder.materialized(&output.name, &operand)?;
+            builder.graph.outputs.push((output.name.clone(), id));
+        }
+        Ok((builder.graph, builder.labels))
+    }
+}
+
+/// The names that the outputs of a graph need. A node with subgraphs needs all that they read.
+fn used(graph: &onnx::Graph) -> HashSet<String> {
+    let writers: HashMap<&str, usize> = graph
+        .node
+        .iter()
+        .enumerate()
+        .flat_map(|(index, node)| node.output.iter().map(move |name| (name.as_str(), index)))
+        .filter(|(name, _)| !name.is_empty())
+        .collect();
+    let mut is_read = vec![false; graph.node.len()];
+    let mut used = HashSet::new();
+    let mut open: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
+    while let Some(name) = open.pop() {
+        if !used.insert(name.to_owned()) {
+            continue;
+        }
+        if let Some(&index) = writers.get(name)
+            && !std::mem::replace(&mut is_read[index], true)
+        {
+            read(&graph.node[index], &mut open);
+        }
+    }
+    used.remove("");
+    used
+}
+
+/// The names that a node reads, those of its subgraphs included.
+fn read<'a>(node: &'a onnx::Node, names: &mut Vec<&'a str>) {
+    names.extend(node.input.iter().map(String::as_str));
+    for graph in node.attribute.iter().filter_map(|attribute| attribute.g.as_ref()) {
+        names.extend(graph.output.iter().map(|output| output.name.as_str()));
+        graph.node.iter().for_each(|node| read(node, names));
+    }
+}
+
+/// Imports those nodes that an output needs.
+fn import_nodes(builder: &mut Builder, nodes: &[onnx::Node]) -> Result<()> {
+    for node in nodes {
+        let Some(last) = node.output.iter().rposition(|name| builder.used.contains(name)) else { continue };
+        let call = Call::new(node, builder)?;
+        let at = |error: CompileError| error.at(&call.name, &node.op_type);
+        let outputs = import_node(builder, &call).map_err(at)?;
+        if outputs.len() <= last {
+            return Err(call.error(format!("output {} is not lowered", outputs.len())));
         }
         for (name, output) in node.output.iter().zip(outputs).filter(|(name, _)| !name.is_empty()) {
-            builder.define(name, output).map_err(|error| error.at(&call.name, &node.op_type))?;
+            builder.define(name, output).map_err(at)?;
         }
     }
-    for output in &graph.output {
-        let operand = builder.find(&output.name)?;
-        let id = builder.materialized(&output.name, &operand)?;
-        builder.graph.outputs.push((output.name.clone(), id));
-    }
-    Ok((builder.graph, builder.labels))
+    Ok(())
+}
+
+/// Imports a branch of an `If` whose condition is known.
+fn import_branch(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Operand>> {
+    let Some(Data::Bool(condition)) = builder.graph.constant(call.input(0)?) else {
+        return Err(call.error("the condition is computed, expected a constant"));
+    };
+    let branch = if condition.first() == Some(&true) { "then_branch" } else { "else_branch" };
+    let graph = call.graph(branch).ok_or_else(|| call.error(format!("`{branch}` is missing")))?;
+    builder.scoped(|builder| {
+        builder.used.extend(used(graph));
+        for tensor in graph.initializer.iter().filter(|tensor| !tensor.name.is_empty()) {
+            let (shape, data) = tensor::read(tensor)?;
+            let operand = builder.share(&tensor.name, &shape, &Arc::new(data));
+            builder.define(&tensor.name, operand)?;
+        }
+        import_nodes(builder, &graph.node)?;
+        graph.output.iter().map(|output| builder.find(&output.name)).collect()
+    })
 }
 
 /// Lowers a node and returns its outputs.
 fn import_node(builder: &mut Builder, call: &Call<'_>) -> Result<Vec<Operand>> {
+    if (call.domain, call.op) == ("", "If") {
+        return import_branch(builder, call);
+    }
     type Import = fn(&mut Builder, &Call<'_>) -> Result<Option<Vec<Operand>>>;
     let families: &[Import] = match call.domain {
         "" => &[
             elementwise::import,
             shape::import,
+            movement::import,
             linear::import,
             reduce::import,
+            normalize::import,
             conv::import,
             recurrent::import,
             quantize::import,
