@@ -1,7 +1,8 @@
 //! Matrix products.
 
 use super::Cx;
-use super::micro::{Extra, Layout, Product, Repack, Stream};
+use super::product::{Extra, Layout, Product, Stream};
+use super::repack::Repack;
 use crate::emit::{At, F64, Func, I32, I64, Local};
 use crate::error::{CompileError, Result};
 use crate::ir::{DType, Expr, Graph, Node, Operand, Packing};
@@ -48,7 +49,8 @@ pub(super) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node, epilogue: &Expr, pack
         }
         Packing::None if reads_in_place(b, is_constant) => (Layout::rows(bytes(b.strides[m])), None),
         Packing::None => {
-            let repack = Repack { to: cx.scratch(), step: bytes(b.strides[m]), column: bytes(b.strides[n]) };
+            let repack =
+                Repack { to: cx.scratch(), depth: vec![(k, bytes(b.strides[m]))], column: bytes(b.strides[n]) };
             (Layout::panels(k, 4, false), Some(repack))
         }
     };
@@ -66,6 +68,7 @@ pub(super) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node, epilogue: &Expr, pack
         n: shape[n],
         depth: vec![(k, bytes(a.strides[n]))],
         a: stream(cx, a),
+        by_column: false,
         weights,
         layout,
         repack,
@@ -195,4 +198,4 @@ fn plain_axis<T: Number>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

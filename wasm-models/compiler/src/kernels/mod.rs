@@ -3,6 +3,8 @@
 //! A node becomes a function without parameters: all addresses are known. Loops have constant counts, so a module ends by
 //! construction. The sum order of a row does not depend on the number of rows.
 
+#[cfg(test)]
+mod bench;
 mod concat;
 mod conv;
 mod copy;
@@ -11,13 +13,16 @@ mod gather;
 mod loops;
 mod map;
 mod math;
-mod matmul;
+pub(crate) mod matmul;
 mod micro;
 mod normalize;
 mod pad;
+mod product;
 pub(crate) mod recurrent;
 mod reduce;
+mod repack;
 mod rows;
+
 mod scalar;
 mod softmax;
 #[cfg(test)]
@@ -74,6 +79,7 @@ impl Cx<'_> {
 pub(crate) fn scratch_bytes(graph: &Graph, node: &Node) -> usize {
     match &node.op {
         Op::MatMul { packing, .. } => matmul::scratch_bytes(graph, node, *packing),
+        Op::Conv { packing, .. } => conv::scratch_bytes(graph, node, *packing),
         Op::Recurrent { .. } => recurrent::scratch_bytes(graph, node),
         Op::Trees(trees) => trees::scratch_bytes(graph, node, trees),
         _ => 0,

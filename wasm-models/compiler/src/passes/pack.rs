@@ -28,7 +28,7 @@ pub(super) fn run(graph: &mut Graph) -> Result<()> {
 }
 
 /// The view `[k, n]` of a node's weights, where its kernel reads panels of [`width`].
-fn weights(graph: &Graph, op: &Op, inputs: &[Operand]) -> Option<(Operand, usize, usize)> {
+pub(super) fn weights(graph: &Graph, op: &Op, inputs: &[Operand]) -> Option<(Operand, usize, usize)> {
     let input = inputs.get(1)?;
     let data = graph.value(input.value).data.as_ref()?;
     if !matches!(**data, Data::F32(_) | Data::I8(_)) || input.is_empty() {
