@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Predicts with a model
     Predict(PredictArgs),
+    /// Compiles an ONNX file to a WebAssembly module, without a platform
+    Compile(CompileArgs),
     /// Drift of live data against training
     #[command(subcommand)]
     Drift(DriftCommand),
@@ -390,6 +392,45 @@ pub(crate) struct PredictArgs {
     /// Takes the latest bars of this instrument that were imported
     #[arg(long, group = "source")]
     pub(crate) symbol: Option<String>,
+}
+
+/// Instructions that a compiled module uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Instructions {
+    /// The same bits on every machine
+    Simd128,
+    /// Fused multiply-add where the machine has it
+    RelaxedSimd,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompileArgs {
+    /// The ONNX file; `-` for standard input
+    pub(crate) file: PathBuf,
+    /// Where the module is written [default: beside the file, as `.wasm`]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Instructions of the module
+    #[arg(long, value_enum, default_value_t = Instructions::Simd128)]
+    pub(crate) variant: Instructions,
+    /// Most rows of a call, where the model leaves the batch open
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) max_rows: u32,
+    /// Stores weights of matrix products and recurrent layers in 8 bits
+    #[arg(long)]
+    pub(crate) int8: bool,
+    /// Makes machine code for these machines as well: `x86_64-avx2`, `aarch64`
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) target: Vec<String>,
+    /// Wraps the module for hosts of the component model as well
+    #[arg(long)]
+    pub(crate) component: bool,
+    /// Writes the graph after every pass to this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dump: Option<PathBuf>,
+    /// Sizes of an input that the file leaves open, the batch included: `name=1,105,4`
+    #[arg(long, value_name = "NAME=SIZES")]
+    pub(crate) input: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

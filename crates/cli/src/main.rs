@@ -44,6 +44,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Up(up) => server::up(&cli.global, up).await,
         Command::Demo(demo) => demo::run(&cli.global, demo).await,
+        Command::Compile(args) => commands::compile::run(&cli.global, &args),
         command => commands::run(&cli.global, command).await,
     }
     .map(|()| ExitCode::SUCCESS)

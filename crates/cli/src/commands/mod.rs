@@ -1,5 +1,6 @@
 //! The commands that call the API.
 
+pub(crate) mod compile;
 mod data;
 mod features;
 mod jobs;
@@ -46,7 +47,9 @@ async fn dispatch(global: &Global, client: &Client, command: Command) -> anyhow:
         Command::Drift(command) => runs::drift(global, client, command).await,
         Command::Jobs(command) => jobs::run(global, client, command).await,
         Command::Events { limit } => events(global, client, limit).await,
-        Command::Up(_) | Command::Demo(_) | Command::Trainer { .. } => anyhow::bail!("this command has no client"),
+        Command::Compile(_) | Command::Up(_) | Command::Demo(_) | Command::Trainer { .. } => {
+            anyhow::bail!("this command has no client")
+        }
     }
 }
 

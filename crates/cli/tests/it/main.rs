@@ -1,5 +1,7 @@
 //! The `moola` command as a user calls it.
 
+mod compile;
+
 use std::path::Path;
 use std::process::Output;
 
