@@ -6,6 +6,7 @@ pub mod bars;
 pub mod batch_service;
 pub mod emulator;
 pub mod graphs;
+pub mod models;
 pub mod proxy;
 pub mod runtime_api;
 mod server;

@@ -26,6 +26,8 @@ use tract_onnx::pb;
 pub const OPSET: i64 = 17;
 /// The version of the file format that the writer emits.
 pub const IR_VERSION: i64 = 8;
+/// The operator set of classical models, and the version of it that the writer emits.
+pub const ML_DOMAIN: (&str, i64) = ("ai.onnx.ml", 3);
 /// The name of the symbolic batch dimension.
 pub const BATCH: &str = "batch";
 
@@ -123,6 +125,8 @@ enum Origin {
 
 #[derive(Debug)]
 struct Node {
+    /// Empty for the default operator set.
+    domain: &'static str,
     op_type: String,
     inputs: Vec<Value>,
     outputs: Vec<Value>,
@@ -242,6 +246,28 @@ impl GraphBuilder {
         num_outputs: usize,
         attributes: &[(&str, Attribute)],
     ) -> Vec<Value> {
+        self.node_of("", op_type, inputs, num_outputs, attributes)
+    }
+
+    /// Appends a node of the operator set [`ML_DOMAIN`] and returns its outputs.
+    pub fn ml_node(
+        &mut self,
+        op_type: &str,
+        inputs: &[Value],
+        num_outputs: usize,
+        attributes: &[(&str, Attribute)],
+    ) -> Vec<Value> {
+        self.node_of(ML_DOMAIN.0, op_type, inputs, num_outputs, attributes)
+    }
+
+    fn node_of(
+        &mut self,
+        domain: &'static str,
+        op_type: &str,
+        inputs: &[Value],
+        num_outputs: usize,
+        attributes: &[(&str, Attribute)],
+    ) -> Vec<Value> {
         let mut inputs = inputs.to_vec();
         while inputs.last() == Some(&Value::NONE) {
             inputs.pop();
@@ -257,6 +283,7 @@ impl GraphBuilder {
             })
             .collect::<Vec<_>>();
         self.nodes.push(Node {
+            domain,
             op_type: op_type.to_owned(),
             inputs,
             outputs: outputs.clone(),
@@ -544,6 +571,7 @@ impl GraphBuilder {
                 output,
                 name: format!("{}_{index}", node.op_type),
                 op_type: node.op_type.clone(),
+                domain: node.domain.to_owned(),
                 attribute: node.attributes.clone(),
                 ..Default::default()
             }
@@ -556,9 +584,13 @@ impl GraphBuilder {
             input: self.inputs,
             ..Default::default()
         };
+        let mut opset_import = vec![pb::OperatorSetIdProto { domain: String::new(), version: OPSET }];
+        if self.nodes.iter().any(|node| node.domain == ML_DOMAIN.0) {
+            opset_import.push(pb::OperatorSetIdProto { domain: ML_DOMAIN.0.to_owned(), version: ML_DOMAIN.1 });
+        }
         let model = pb::ModelProto {
             ir_version: IR_VERSION,
-            opset_import: vec![pb::OperatorSetIdProto { domain: String::new(), version: OPSET }],
+            opset_import,
             producer_name: "moola".to_owned(),
             producer_version: env!("CARGO_PKG_VERSION").to_owned(),
             graph: Some(graph),

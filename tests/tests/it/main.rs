@@ -8,3 +8,4 @@ mod foreign;
 mod gates;
 mod r#loop;
 mod serving;
+mod wasm;
