@@ -12,8 +12,8 @@ verbs:
   ci         what .ci/run does: fmt, lint, terraform, clippy, test
   lint       checks the arrows between packages and the heavy dependencies of each
   terraform  checks terraform/: format, checkov, and with a provider more
-  oracle     compares features and ONNX files with TA-Lib and onnxruntime from PyPI, in a virtual environment
-  bench      runs all benchmarks and prints their tables
+  oracle     compares ONNX files and compiled modules with onnx, onnxruntime and exporters from PyPI, in virtual environments
+  bench      runs all benchmarks and prints their tables; other engines from PyPI, in a virtual environment
 ";
 
 fn main() -> ExitCode {

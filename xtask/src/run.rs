@@ -49,9 +49,14 @@ pub(crate) fn ci() -> Result<()> {
     crate::lint::run()?;
     terraform()?;
     let emulators = python_environment("emulators", "tests/emulator/requirements.txt")?;
+    let node_tests = node_tests()?;
     cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
     // What was installed must be used: no test may skip for want of it.
-    let environment = [("MOOLA_EMULATORS", &*emulators.to_string_lossy()), ("MOOLA_REQUIRE_EMULATOR", "1")];
+    let environment = [
+        ("MOOLA_EMULATORS", &*emulators.to_string_lossy()),
+        ("MOOLA_REQUIRE_EMULATOR", "1"),
+        ("MOOLA_NODE_TESTS", &*node_tests.to_string_lossy()),
+    ];
     run(env!("CARGO"), &["test", "--workspace", "--locked"], &environment)
 }
 
@@ -61,32 +66,48 @@ pub(crate) fn terraform() -> Result<()> {
     run("bash", &["tests/terraform/check.sh"], &[("CHECKOV", &checkov.to_string_lossy())])
 }
 
+/// All benchmarks; `MOOLA_BENCH_PYTHON` names a Python with tests/benches/requirements.txt, which is made where it is not set.
 pub(crate) fn bench() -> Result<()> {
-    cargo(&["bench", "--workspace", "--benches"])
+    let python = match std::env::var_os("MOOLA_BENCH_PYTHON") {
+        Some(python) => PathBuf::from(python),
+        None => python_environment("bench", "tests/benches/requirements.txt")?.join("bin/python"),
+    };
+    let environment = [("MOOLA_BENCH_PYTHON", &*python.to_string_lossy())];
+    run(env!("CARGO"), &["bench", "--workspace", "--benches"], &environment)
 }
 
-/// Makes a virtual environment under the target directory and runs every script of `tests/oracle` in it.
+/// Compares ONNX files, and modules that are compiled of them, with what Python packages answer.
 pub(crate) fn oracle() -> Result<()> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    let venv = target.join("oracle-venv");
-    let python = venv.join("bin/python");
-    let python = python.to_string_lossy();
-    if !Path::new(&*python).exists() {
-        run("python3", &["-m", "venv", &venv.to_string_lossy()], &[])?;
-    }
-    let mut scripts = Vec::new();
-    for entry in std::fs::read_dir(root().join("tests/oracle"))? {
+    let python = python_environment("oracle-onnx", "tests/oracle/requirements-onnx.txt")?.join("bin/python");
+    let mut models = Vec::new();
+    for entry in std::fs::read_dir(root().join("tests/fixtures/onnx"))? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        if name.starts_with("requirements") {
-            run(&python, &["-m", "pip", "install", "--quiet", "--requirement", &path.to_string_lossy()], &[])?;
-        } else if name.ends_with("_oracle.py") {
-            scripts.push(path);
+        if path.extension().is_some_and(|extension| extension == "onnx") && path.with_extension("json").exists() {
+            models.push(path);
         }
     }
-    scripts.sort();
-    for script in scripts {
-        run(&python, &[&script.to_string_lossy()], &[("CARGO", env!("CARGO"))])?;
+    models.sort();
+    for model in models {
+        let cases = model.with_extension("json");
+        let arguments = ["tests/oracle/onnx_oracle.py", &*model.to_string_lossy(), &*cases.to_string_lossy()];
+        run(&python.to_string_lossy(), &arguments, &[])?;
     }
-    Ok(())
+    let node_tests = node_tests()?;
+    let environment = python_environment("oracle-models", "tests/oracle/requirements-models.txt")?;
+    let cases = environment.join("cases");
+    let arguments = ["tests/oracle/exported_models.py", &*cases.to_string_lossy()];
+    run(&environment.join("bin/python").to_string_lossy(), &arguments, &[])?;
+    let environment =
+        [("MOOLA_NODE_TESTS", &*node_tests.to_string_lossy()), ("MOOLA_EXPORTED_MODELS", &*cases.to_string_lossy())];
+    let arguments = ["test", "--package", "moola-wasm-compiler", "--test", "it", "_tests::", "--", "--nocapture"];
+    run(env!("CARGO"), &arguments, &environment)
+}
+
+/// The node tests of the ONNX backend suite, as tests of the compiler read them: the folder.
+fn node_tests() -> Result<PathBuf> {
+    let environment = python_environment("oracle-onnx", "tests/oracle/requirements-onnx.txt")?;
+    let folder = environment.join("node_tests");
+    let arguments = ["tests/oracle/onnx_node_tests.py", &*folder.to_string_lossy()];
+    run(&environment.join("bin/python").to_string_lossy(), &arguments, &[])?;
+    Ok(folder)
 }

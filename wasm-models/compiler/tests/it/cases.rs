@@ -260,3 +260,13 @@ pub(crate) fn check_all(cases: &Cases, tolerance: impl Fn(&str) -> f64) -> BTree
     }
     counts
 }
+
+/// Panics with the failures, where there are any.
+#[track_caller]
+pub(crate) fn assert_none_failed(counts: &BTreeMap<String, Count>) {
+    let failed: Vec<_> = counts.values().flat_map(|count| &count.failed).collect();
+    for (name, reason) in &failed {
+        println!("FAILED {name}: {reason}");
+    }
+    assert!(failed.is_empty(), "{} tests failed", failed.len());
+}

@@ -10,7 +10,8 @@ use moola_wasm_compiler::{Options, Variant, compile};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::TestCaseError;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::{TestCaseError, TestRunner};
 
 use crate::cases::{Cases, panic_text};
 use crate::module::{Outcome, Running};
@@ -79,6 +80,23 @@ fn options() -> impl Strategy<Value = Options> {
 
 fn change() -> impl Strategy<Value = Change> {
     (any::<usize>(), any::<u8>(), any::<usize>()).prop_map(|(place, kind, pick)| Change { place, kind, pick })
+}
+
+/// The changes are small enough that many models are still compiled and run: not only the decoder is tested.
+#[test]
+fn many_altered_models_still_compile() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (any::<Index>(), vec(change(), 1..5));
+    let mut compiled = 0;
+    for _ in 0..400 {
+        let (model, changes) = strategy.new_tree(&mut runner).unwrap().current();
+        let model: &Vec<u8> = model.get(&MODELS);
+        let mut fields = read(model).unwrap();
+        changes.into_iter().for_each(|change| alter(&mut fields, change));
+        compiled += usize::from(compile(&write(&fields), &Options::default()).is_ok());
+    }
+    println!("{compiled} of 400 altered models compile");
+    assert!(compiled > 40, "{compiled} of 400");
 }
 
 proptest! {

@@ -23,13 +23,6 @@ pub(crate) struct Port {
     pub(crate) labels: Vec<String>,
 }
 
-impl Descriptor {
-    /// Whether the first dimension of every input is the number of rows.
-    pub(crate) fn has_rows(&self) -> bool {
-        self.inputs.iter().chain(&self.outputs).any(|port| port.shape.first() == Some(&None))
-    }
-}
-
 /// Instructions that a call may take: far more than any model here needs.
 const FUEL: u64 = 1 << 31;
 

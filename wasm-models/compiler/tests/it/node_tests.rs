@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::cases::{Cases, Count, check_all};
+use crate::cases::{Cases, Count, assert_none_failed, check_all};
 
 /// Largest difference, relative to the largest number of the output.
 const TOLERANCE: f64 = 1e-5;
@@ -18,15 +18,6 @@ fn tolerance(operator: &str) -> f64 {
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
-}
-
-#[track_caller]
-fn assert_none_failed(counts: &BTreeMap<String, Count>) {
-    let failed: Vec<_> = counts.values().flat_map(|count| &count.failed).collect();
-    for (name, reason) in &failed {
-        println!("FAILED {name}: {reason}");
-    }
-    assert!(failed.is_empty(), "{} tests failed", failed.len());
 }
 
 #[test]
