@@ -69,6 +69,18 @@ impl Operand {
         inside.then_some(Digits { start, parts })
     }
 
+    /// With other dimensions of together the same size in the place of a dimension, which steps evenly.
+    pub(crate) fn reshaped_axis(&self, axis: usize, shape: &[usize]) -> Option<Self> {
+        if self.shape[axis] != shape.iter().product::<usize>() {
+            return None;
+        }
+        let mut view = self.clone();
+        let step = view.strides[axis];
+        view.shape.splice(axis..=axis, shape.iter().copied());
+        view.strides.splice(axis..=axis, row_major(shape).into_iter().map(|stride| stride * step));
+        Some(view)
+    }
+
     /// This view of a value whose elements are those of `inner` (of the value's shape), as a view of what `inner` reads. `None`
     /// where strides cannot say it.
     pub(crate) fn composed(&self, inner: &Self) -> Option<Self> {

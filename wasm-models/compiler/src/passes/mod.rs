@@ -5,12 +5,14 @@ pub(crate) mod rows;
 
 mod axes;
 mod demand;
+mod editor;
 mod fuse;
 mod layout;
 mod pack;
 pub(crate) mod pack_trees;
 mod quantize;
 mod recurrent;
+mod simplify;
 #[cfg(test)]
 mod testing;
 
@@ -18,23 +20,24 @@ use crate::Options;
 use crate::error::Result;
 use crate::ir::{self, Graph};
 
+type Pass = fn(&mut Graph) -> Result<()>;
+
 /// Runs all passes in order and shows the graph after each.
 pub(crate) fn run(mut graph: Graph, options: &Options, mut show: impl FnMut(&str, &Graph)) -> Result<Graph> {
     ir::verify(&graph, "import")?;
     show("import", &graph);
-    demand::run(&mut graph)?;
-    show("demand", &graph);
-    fuse::run(&mut graph)?;
-    show("fuse", &graph);
-    layout::run(&mut graph)?;
-    show("layout", &graph);
-    if options.int8_weights {
-        quantize::run(&mut graph)?;
-        recurrent::quantize(&mut graph)?;
-        show("quantize", &graph);
+    let passes: [(&str, Pass); 6] = [
+        ("simplify", simplify::run),
+        ("demand", demand::run),
+        ("fuse", fuse::run),
+        ("layout", layout::run),
+        ("quantize", |graph| quantize::run(graph).and_then(|()| recurrent::quantize(graph))),
+        ("pack", |graph| pack::run(graph).and_then(|()| recurrent::pack(graph))),
+    ];
+    for (name, pass) in passes.into_iter().filter(|(name, _)| *name != "quantize" || options.int8_weights) {
+        pass(&mut graph)?;
+        ir::verify(&graph, name)?;
+        show(name, &graph);
     }
-    pack::run(&mut graph)?;
-    recurrent::pack(&mut graph)?;
-    show("pack", &graph);
     Ok(graph)
 }

@@ -1,9 +1,0 @@
-//! Fusion: several nodes become one.
-
-use crate::error::Result;
-use crate::ir::Graph;
-
-pub(super) fn run(graph: &mut Graph) -> Result<()> {
-    let _ = graph;
-    Ok(())
-}
