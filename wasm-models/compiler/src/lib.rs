@@ -1,7 +1,7 @@
 //! Compiles ONNX models to small stand-alone WebAssembly modules.
 //!
 //! ```text
-//! ONNX bytes -> import -> canonical IR -> passes::{demand, fuse, layout, quantize, pack} -> plan -> kernels -> module -> validation
+//! ONNX bytes -> import -> canonical IR -> passes::{simplify, demand, fuse, layout, quantize, pack} -> plan -> kernels -> module -> validation
 //! ```
 //!
 //! [`compile`] does all of it. The model is imported twice, with static shapes: for a block of [`ROWS_PER_BLOCK`] rows and for a

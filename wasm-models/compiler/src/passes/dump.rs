@@ -22,7 +22,8 @@ pub(crate) fn text(graph: &Graph) -> String {
             Some(id) => format!("{id}: {} {:?}", graph.value(*id).dtype.name(), graph.value(*id).shape),
             None => "_".to_owned(),
         });
-        let inputs = node.inputs.iter().enumerate().map(|(at, input)| format!("{} = {}", leaf(at), operand(graph, input)));
+        let inputs =
+            node.inputs.iter().enumerate().map(|(at, input)| format!("{} = {}", leaf(at), operand(graph, input)));
         let (outputs, inputs) = (outputs.collect::<Vec<_>>().join(", "), inputs.collect::<Vec<_>>().join(", "));
         let _ = writeln!(text, "{outputs} = {} | {inputs}  # {}", operation(node), node.name);
     }
@@ -84,7 +85,8 @@ fn operation(node: &Node) -> String {
         Op::Map(expr) => expression(expr, "").0,
         Op::MatMul { epilogue, packing } => then(epilogue, &format!("matmul(a, b{})", with(&[], *packing))),
         Op::Conv { stride, dilation, before, groups, epilogue, packing } => {
-            let usual = [("stride", *stride, 1), ("dilation", *dilation, 1), ("before", *before, 0), ("groups", *groups, 1)];
+            let usual =
+                [("stride", *stride, 1), ("dilation", *dilation, 1), ("before", *before, 0), ("groups", *groups, 1)];
             let settings = usual.iter().filter(|(_, value, usual)| value != usual);
             let settings: Vec<_> = settings.map(|(name, value, _)| (*name, value.to_string())).collect();
             then(epilogue, &format!("conv(a, b{})", with(&settings, *packing)))
@@ -180,7 +182,8 @@ mod tests {
         let y = net.matmul(&x, &w);
         let (a, b2) = (Expr::Input(0), Expr::Input(1));
         let sum = Expr::binary(Binary::Add, a.clone(), b2);
-        let expr = Expr::binary(Binary::Mul, Expr::f32(0.5), Expr::binary(Binary::Sub, Expr::unary(Unary::Tanh, sum), a));
+        let expr =
+            Expr::binary(Binary::Mul, Expr::f32(0.5), Expr::binary(Binary::Sub, Expr::unary(Unary::Tanh, sum), a));
         let y = net.map(expr, &[&y, &b]);
         let graph = net.outputs(&[&y.sliced(0, 1, 2, 2)]);
         let expected = "\

@@ -1,7 +1,7 @@
 //! What passes need to know of a graph while they change it.
 
 use crate::error::Result;
-use crate::ir::{DType, Data, Expr, Graph, Node, Op, Operand, ValueId};
+use crate::ir::{DType, Data, Expr, Graph, Node, Op, Operand, Scalar, ValueId};
 
 /// A graph with the readers of its values counted and their writers known. Nodes keep their places; removed ones write nothing.
 pub(super) struct Editor<'a> {
@@ -80,6 +80,7 @@ impl<'a> Editor<'a> {
     /// Takes a node out; another one has its output, or nobody reads it.
     pub(super) fn remove(&mut self, index: usize) {
         let node = &mut self.graph.nodes[index];
+        node.op = Op::Map(Expr::Const(Scalar::Bool(false)));
         let (inputs, outputs) = (std::mem::take(&mut node.inputs), std::mem::take(&mut node.outputs));
         inputs.iter().for_each(|input| self.reads[input.value.0] -= 1);
         for output in outputs.into_iter().flatten() {
@@ -180,7 +181,9 @@ pub(super) fn cost(expr: &Expr) -> (usize, bool) {
     let (own, parts): (bool, Vec<&Expr>) = match expr {
         Expr::Input(_) | Expr::Result | Expr::Const(_) => return (0, true),
         Expr::Unary(op, x) => (matches!(op, Unary::Neg | Unary::Abs | Unary::Relu | Unary::Not), vec![x.as_ref()]),
-        Expr::Binary(op, a, b) => (!matches!(op, Binary::Div | Binary::Pow | Binary::Mod | Binary::Rem), vec![a.as_ref(), b.as_ref()]),
+        Expr::Binary(op, a, b) => {
+            (!matches!(op, Binary::Div | Binary::Pow | Binary::Mod | Binary::Rem), vec![a.as_ref(), b.as_ref()])
+        }
         Expr::Select(c, a, b) => (true, vec![c.as_ref(), a.as_ref(), b.as_ref()]),
         Expr::Cast(_, x) => (false, vec![x.as_ref()]),
     };

@@ -22,22 +22,30 @@ use crate::ir::{self, Graph};
 
 type Pass = fn(&mut Graph) -> Result<()>;
 
+const PASSES: [(&str, Pass); 6] = [
+    ("simplify", simplify::run),
+    ("demand", demand::run),
+    ("fuse", fuse::run),
+    ("layout", layout::run),
+    ("quantize", |graph| quantize::run(graph).and_then(|()| recurrent::quantize(graph))),
+    ("pack", |graph| pack::run(graph).and_then(|()| recurrent::pack(graph))),
+];
+
 /// Runs all passes in order and shows the graph after each.
-pub(crate) fn run(mut graph: Graph, options: &Options, mut show: impl FnMut(&str, &Graph)) -> Result<Graph> {
+pub(crate) fn run(graph: Graph, options: &Options, show: impl FnMut(&str, &Graph)) -> Result<Graph> {
+    run_some(graph, |pass| pass != "quantize" || options.int8_weights, show)
+}
+
+fn run_some(mut graph: Graph, wanted: impl Fn(&str) -> bool, mut show: impl FnMut(&str, &Graph)) -> Result<Graph> {
     ir::verify(&graph, "import")?;
     show("import", &graph);
-    let passes: [(&str, Pass); 6] = [
-        ("simplify", simplify::run),
-        ("demand", demand::run),
-        ("fuse", fuse::run),
-        ("layout", layout::run),
-        ("quantize", |graph| quantize::run(graph).and_then(|()| recurrent::quantize(graph))),
-        ("pack", |graph| pack::run(graph).and_then(|()| recurrent::pack(graph))),
-    ];
-    for (name, pass) in passes.into_iter().filter(|(name, _)| *name != "quantize" || options.int8_weights) {
+    for (name, pass) in PASSES.into_iter().filter(|(name, _)| wanted(name)) {
         pass(&mut graph)?;
         ir::verify(&graph, name)?;
         show(name, &graph);
     }
     Ok(graph)
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,9 +37,8 @@ fn fold(editor: &mut Editor<'_>, index: usize) -> bool {
     if editor.is_output(output) || node.inputs.is_empty() || is_large || matches!(node.op, Op::Recurrent { .. }) {
         return false;
     }
-    let inputs = node.inputs.iter().map(|input| {
-        Some(eval::Input { shape: input.shape.clone(), data: graph.constant(input)? })
-    });
+    let inputs =
+        node.inputs.iter().map(|input| Some(eval::Input { shape: input.shape.clone(), data: graph.constant(input)? }));
     let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return false };
     let as_output = eval::Output { dtype: value.dtype, shape: value.shape.clone() };
     let Ok(results) = eval::node(node, &inputs, &[as_output]) else { return false };
@@ -145,7 +144,8 @@ fn absorb_padding(editor: &mut Editor<'_>, index: usize) {
     if !matches!(fill, Scalar::F32(fill) if *fill == 0.0) || input.offset != 0 || input.len() != padded.len() {
         return;
     }
-    let mut view = Operand { value: inner.value, offset: inner.offset, shape: input.shape.clone(), strides: vec![0; 3] };
+    let mut view =
+        Operand { value: inner.value, offset: inner.offset, shape: input.shape.clone(), strides: vec![0; 3] };
     let mut seen = Vec::new();
     let mut zeros = 0;
     for axis in 0..3 {
@@ -273,7 +273,9 @@ fn binary(op: Binary, a: &Expr, b: &Expr) -> Option<Expr> {
         Binary::Sub if is_positive_zero => Some(a.clone()),
         Binary::Mul | Binary::Div | Binary::Pow if value == 1.0 => Some(a.clone()),
         Binary::Pow if is_float && value == 0.5 => Some(Expr::unary(Unary::Sqrt, a.clone())),
-        Binary::Pow if is_float && value == 2.0 && cost(a).0 == 0 => Some(Expr::binary(Binary::Mul, a.clone(), a.clone())),
+        Binary::Pow if is_float && value == 2.0 && cost(a).0 == 0 => {
+            Some(Expr::binary(Binary::Mul, a.clone(), a.clone()))
+        }
         // Powers of two have exact inverses.
         Binary::Div if is_float && value.abs() >= 1e-9 && value.abs() <= 1e9 && value.to_bits() << 12 == 0 => {
             Some(Expr::binary(Binary::Mul, a.clone(), Expr::Const(Scalar::of(number.dtype(), 1.0 / value))))
@@ -318,7 +320,9 @@ fn write_output_directly(editor: &mut Editor<'_>, index: usize) {
     let (output, input) = (*output, input.clone());
     let (old, new) = (editor.graph.value(input.value), editor.graph.value(output));
     let is_whole = input.offset == 0 && input.len() == old.len() && input.is_contiguous() && old.shape == new.shape;
-    let Some(writer) = editor.writer(input.value).filter(|_| is_whole && !editor.is_output(input.value)) else { return };
+    let Some(writer) = editor.writer(input.value).filter(|_| is_whole && !editor.is_output(input.value)) else {
+        return;
+    };
     if editor.node(writer).outputs.len() != 1 {
         return;
     }

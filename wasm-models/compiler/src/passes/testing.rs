@@ -148,3 +148,71 @@ pub(crate) fn multiply_adds(graph: &Graph) -> usize {
     };
     graph.nodes.iter().map(of).sum()
 }
+
+/// Five residual blocks of causal convolutions with dilations up to 16, read at the last step.
+pub(crate) fn convolutions(rows: usize, length: usize, channels: usize) -> Graph {
+    let mut net = Net::default();
+    let mut y = net.input(&[rows, length, channels]);
+    for dilation in [1, 2, 4, 8, 16] {
+        let w = net.weights(&[2, channels, channels]);
+        let conv = net.causal(&y, &w, dilation);
+        let conv = net.unary(ir::Unary::Relu, &conv);
+        y = net.add(&conv, &y);
+    }
+    net.outputs(&[&y.sliced(1, length - 1, 1, 1).squeezed(1)])
+}
+
+/// Two layers of attention and a dense network, read at the last position; the shapes are those of PyTorch's export.
+pub(crate) fn transformer(rows: usize, tokens: usize, heads: usize, size: usize) -> Graph {
+    let width = heads * size;
+    let mut net = Net::default();
+    let mut x = net.input(&[rows, tokens, width]);
+    for _ in 0..2 {
+        let normal = net.normalize(&x);
+        let flat = normal.reshaped(&[rows * tokens, width]).expect("contiguous");
+        let mut parts = Vec::new();
+        for _ in 0..3 {
+            let w = net.weights(&[width, width]);
+            let y = net.matmul(&flat, &w);
+            let y = y.reshaped(&[rows, tokens, heads, size]).expect("contiguous").transposed(&[0, 2, 1, 3]);
+            parts.push(net.copy(&y).reshaped(&[rows * heads, tokens, size]).expect("contiguous"));
+        }
+        let scores = net.matmul(&parts[0], &parts[1].transposed(&[0, 2, 1]));
+        let scores = net.softmax(&scores);
+        let y = net.matmul(&scores, &parts[2]);
+        let y = y.reshaped(&[rows, heads, tokens, size]).expect("contiguous").transposed(&[0, 2, 1, 3]);
+        let y = net.copy(&y).reshaped(&[rows * tokens, width]).expect("contiguous");
+        let w = net.weights(&[width, width]);
+        let y = net.matmul(&y, &w).reshaped(&[rows, tokens, width]).expect("contiguous");
+        let y = net.add(&y, &x);
+        let normal = net.normalize(&y);
+        let (w, v) = (net.weights(&[width, 4 * width]), net.weights(&[4 * width, width]));
+        let z = net.matmul(&normal, &w);
+        let z = net.unary(ir::Unary::Relu, &z);
+        let z = net.matmul(&z, &v);
+        x = net.add(&z, &y);
+    }
+    net.outputs(&[&x.sliced(1, tokens - 1, 1, 1).squeezed(1)])
+}
+
+/// All states and the last one of a recurrent layer of `[steps, batch, hidden]`.
+pub(crate) fn recurrent(net: &mut Net, x: &Operand, hidden: usize, reverse: bool) -> [Operand; 2] {
+    let (steps, batch) = (x.shape[0], x.shape[1]);
+    let w = net.weights(&[hidden, hidden]);
+    let zeros = net.constant(&[1, 1], vec![0.0]).broadcast(&[batch, hidden]).expect("one");
+    let cell = ir::Cell::Rnn { activation: ir::Activation::Tanh };
+    let op = Op::Recurrent { cell, hidden, reverse, clip: None, packing: Packing::None };
+    let all = net.node(op, &[x, &w, &zeros], DType::F32, &[steps, batch, hidden]);
+    let last = net.graph.add_value("last", DType::F32, &[batch, hidden]).expect("small");
+    net.graph.nodes.last_mut().expect("a node").outputs.push(Some(last));
+    [all, net.graph.whole(last)]
+}
+
+/// A recurrent layer in both directions, read at the last step.
+pub(crate) fn both_directions(steps: usize, batch: usize, hidden: usize) -> Graph {
+    let mut net = Net::default();
+    let x = net.input(&[steps, batch, hidden]);
+    let ends = [false, true].map(|reverse| recurrent(&mut net, &x, hidden, reverse)[0].clone());
+    let joined = net.node(Op::Concat { axis: 2 }, &[&ends[0], &ends[1]], DType::F32, &[steps, batch, 2 * hidden]);
+    net.outputs(&[&joined.sliced(0, steps - 1, 1, 1).squeezed(0)])
+}

@@ -45,9 +45,10 @@ fn form(expr: &Expr, x: &Expr, of_input: &dyn Fn(usize) -> Option<Vec<f64>>) -> 
         Expr::Const(crate::ir::Scalar::F32(number)) => Some(Form::Columns(vec![f64::from(*number)])),
         Expr::Input(index) => of_input(*index).map(Form::Columns),
         Expr::Unary(Unary::Neg, a) => match form(a, x, of_input)? {
-            Form::Affine(Affine { scale, shift }) => {
-                Some(Form::Affine(Affine { scale: zip(&scale, &[-1.0], |a, b| a * b), shift: zip(&shift, &[-1.0], |a, b| a * b) }))
-            }
+            Form::Affine(Affine { scale, shift }) => Some(Form::Affine(Affine {
+                scale: zip(&scale, &[-1.0], |a, b| a * b),
+                shift: zip(&shift, &[-1.0], |a, b| a * b),
+            })),
             Form::Columns(a) => Some(Form::Columns(zip(&a, &[-1.0], |a, b| a * b))),
         },
         Expr::Binary(op, a, b) => {
@@ -73,9 +74,10 @@ fn form(expr: &Expr, x: &Expr, of_input: &dyn Fn(usize) -> Option<Vec<f64>>) -> 
                 (Form::Columns(a), Form::Affine(b), Binary::Mul) => {
                     Some(Form::Affine(Affine { scale: zip(&a, &b.scale, f), shift: zip(&a, &b.shift, f) }))
                 }
-                (Form::Columns(a), Form::Affine(b), Binary::Sub) => {
-                    Some(Form::Affine(Affine { scale: zip(&b.scale, &[-1.0], |a, b| a * b), shift: zip(&a, &b.shift, f) }))
-                }
+                (Form::Columns(a), Form::Affine(b), Binary::Sub) => Some(Form::Affine(Affine {
+                    scale: zip(&b.scale, &[-1.0], |a, b| a * b),
+                    shift: zip(&a, &b.shift, f),
+                })),
                 _ => None,
             }
         }
@@ -221,8 +223,10 @@ fn into_normalize(editor: &mut Editor<'_>, index: usize, input: usize) -> Result
     let Some(writer) = editor.own_writer(&operand) else { return Ok(()) };
     let normalize = editor.node(writer);
     let value = editor.graph.value(operand.value);
-    let is_aligned = operand.is_contiguous() && operand.len() == value.len() && operand.shape.last() == value.shape.last();
-    if !matches!(normalize.op, Op::Normalize { .. }) || normalize.inputs.len() != 1 || !is_aligned || operand.is_empty() {
+    let is_aligned =
+        operand.is_contiguous() && operand.len() == value.len() && operand.shape.last() == value.shape.last();
+    if !matches!(normalize.op, Op::Normalize { .. }) || normalize.inputs.len() != 1 || !is_aligned || operand.is_empty()
+    {
         return Ok(());
     }
     let width = operand.shape[operand.rank() - 1];
@@ -231,7 +235,11 @@ fn into_normalize(editor: &mut Editor<'_>, index: usize, input: usize) -> Result
     let (op, mut normalized, name) = (normalize.op.clone(), normalize.inputs.clone(), normalize.name.clone());
     for (suffix, numbers) in [("scale", &affine.scale), ("shift", &affine.shift)] {
         if suffix == "scale" || !is_all(numbers, 0.0) {
-            normalized.push(editor.add_constant(&format!("{name}.{suffix}"), &[width], Data::F32(widened(numbers, width)))?);
+            normalized.push(editor.add_constant(
+                &format!("{name}.{suffix}"),
+                &[width],
+                Data::F32(widened(numbers, width)),
+            )?);
         }
     }
     editor.replace(writer, op, normalized);

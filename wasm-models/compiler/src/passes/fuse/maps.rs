@@ -1,7 +1,7 @@
 //! Maps become part of the Maps, products and convolutions next to them.
 
 use super::super::editor::{Editor, cost, expression, is_dense, uses};
-use crate::ir::{Expr, Op, Operand, Packing};
+use crate::ir::{DType, Expr, Op, Operand, Packing, Scalar};
 
 /// Most operands of an expression: each is a pointer that a kernel moves.
 const MAX_OPERANDS: usize = 8;
@@ -31,16 +31,18 @@ fn into_map(editor: &mut Editor<'_>, index: usize, input: usize) -> bool {
     let read = &editor.node(writer).inputs;
     let (functions, is_cheap) = cost(inner);
     let times = uses(outer, &Expr::Input(input));
-    let recomputes = operand.len() > editor.graph.value(operand.value).len() || (times > 1 && !(is_cheap && functions <= 2));
-    let is_large = node.inputs.len() + read.len() - 1 > MAX_OPERANDS || cost(outer).0 + times * functions > MAX_FUNCTIONS;
+    let recomputes =
+        operand.len() > editor.graph.value(operand.value).len() || (times > 1 && !(is_cheap && functions <= 2));
+    let is_large =
+        node.inputs.len() + read.len() - 1 > MAX_OPERANDS || cost(outer).0 + times * functions > MAX_FUNCTIONS;
     if recomputes || is_large {
         return false;
     }
     let Some(views) = read.iter().map(|view| operand.composed(view)).collect::<Option<Vec<_>>>() else { return false };
-    // Reading several operands in strides, or computing one by one what four at a time would do, costs more than a copy.
+    // Reading several operands in strides costs more than a copy.
     let strided = views.iter().filter(|view| !is_dense(view)).count();
     let was_strided = read.iter().filter(|view| !is_dense(view)).count();
-    if is_dense(operand) && strided > was_strided || !is_dense(operand) && (strided > 1 || !is_cheap) {
+    if is_dense(operand) && strided > was_strided || !is_dense(operand) && strided > 1 {
         return false;
     }
     let mut inputs = node.inputs.clone();
@@ -89,7 +91,9 @@ fn into_epilogue(editor: &mut Editor<'_>, index: usize, input: usize) -> bool {
     let times = uses(outer, &Expr::Input(input));
     if !is_whole
         || packing != Packing::None
-        || value.dtype != result.dtype
+        || value.dtype != DType::F32
+        || result.dtype != DType::F32
+        || !is_of_floats(outer, node.inputs.iter().map(|input| editor.graph.dtype(input)))
         || (times > 1 && !(is_cheap && functions <= 2))
         || product.inputs.len() - 2 + node.inputs.len() - 1 > MAX_OPERANDS
         || cost(outer).0 + times * functions > MAX_FUNCTIONS
@@ -117,4 +121,19 @@ fn into_epilogue(editor: &mut Editor<'_>, index: usize, input: usize) -> bool {
     editor.remove(writer);
     editor.graph.values[output.0].shape = shape;
     true
+}
+
+/// Whether an expression reads floats alone, and computes with floats and conditions, as epilogues do.
+fn is_of_floats(expr: &Expr, mut inputs: impl Iterator<Item = DType>) -> bool {
+    fn parts(expr: &Expr) -> bool {
+        match expr {
+            Expr::Input(_) | Expr::Result => true,
+            Expr::Const(number) => matches!(number, Scalar::F32(_) | Scalar::Bool(_)),
+            Expr::Unary(_, x) => parts(x),
+            Expr::Binary(_, a, b) => parts(a) && parts(b),
+            Expr::Select(c, a, b) => parts(c) && parts(a) && parts(b),
+            Expr::Cast(dtype, x) => matches!(dtype, DType::F32 | DType::Bool) && parts(x),
+        }
+    }
+    inputs.all(|dtype| dtype == DType::F32) && parts(expr)
 }

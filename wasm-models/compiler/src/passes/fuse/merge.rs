@@ -52,8 +52,11 @@ fn member(editor: &mut Editor<'_>, index: usize) -> Option<Member> {
     let [Some(output)] = node.outputs[..] else { return None };
     let weights = &node.inputs[1];
     let batch = weights.rank() - 2;
-    let is_shared = weights.strides[..batch].iter().zip(&weights.shape).all(|(stride, size)| *stride == 0 || *size == 1);
-    let is_own = own_weights(editor, node) && editor.reads(weights.value) == 1 && is_shared;
+    let is_shared =
+        weights.strides[..batch].iter().zip(&weights.shape).all(|(stride, size)| *stride == 0 || *size == 1);
+    // Weights that others read too would be stored twice; parts of larger ones are stored apart anyway.
+    let is_part = weights.shape[batch] * weights.shape[batch + 1] < editor.graph.value(weights.value).len();
+    let is_own = own_weights(editor, node) && (is_part || editor.reads(weights.value) == 1) && is_shared;
     let value = editor.graph.value(output);
     if !is_own || value.dtype != DType::F32 || value.is_empty() || weights.is_empty() || editor.is_output(output) {
         return None;

@@ -1,12 +1,12 @@
 //! Layer normalisation written as means, squares and roots, as exporters before opset 17 do.
 
 use super::super::editor::Editor;
-use crate::ir::{Binary, Expr, Op, Operand, Reduction, Scalar, Unary};
+use crate::ir::{Binary, DType, Expr, Op, Operand, Reduction, Scalar, Unary};
 
 /// Replaces `d / sqrt(mean(d * d) + epsilon)` with `d = x - mean(x)`, along the last dimension.
 pub(super) fn find(editor: &mut Editor<'_>) {
     for index in 0..editor.len() {
-        if let Some((x, epsilon)) = normalized(editor, index) {
+        if let Some((x, epsilon)) = normalized(editor, index).filter(|(x, _)| editor.graph.dtype(x) == DType::F32) {
             editor.replace(index, Op::Normalize { epsilon }, vec![x]);
         }
     }
