@@ -63,7 +63,6 @@ one! {
     floor(F32x4) -> F32x4: f32x4_floor, "The largest integer that is not larger.";
     ceil(F32x4) -> F32x4: f32x4_ceil, "The smallest integer that is not smaller.";
     nearest(F32x4) -> F32x4: f32x4_nearest, "The nearest integer, the even one of two.";
-    to_i32x4(F32x4) -> I32x4: i32x4_trunc_sat_f32x4_s, "Cut towards zero.";
     to_f32x4(I32x4) -> F32x4: f32x4_convert_i32x4_s, "As floats.";
     not(I32x4) -> I32x4: v128_not, "Where it does not hold.";
     first_two(F32x4) -> F64x2: f64x2_promote_low_f32x4, "The first two with 64 bits.";

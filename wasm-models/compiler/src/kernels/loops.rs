@@ -71,31 +71,19 @@ pub(super) fn nest(
                 if moves { f.copy(operand.pointer) } else { operand.pointer }
             })
             .collect();
-        axes(f, shape, operands, &pointers, body)
+        level(f, 0, shape, operands, &pointers, body)
     })
-}
-
-fn axes(
-    f: &mut Func,
-    shape: &[usize],
-    operands: &[Strided],
-    pointers: &[I32],
-    body: &mut dyn FnMut(&mut Func, &[I32]) -> Result<()>,
-) -> Result<()> {
-    let depth = operands.first().map_or(0, |_| shape.len());
-    level(f, 0, depth, shape, operands, pointers, body)
 }
 
 fn level(
     f: &mut Func,
     axis: usize,
-    depth: usize,
     shape: &[usize],
     operands: &[Strided],
     pointers: &[I32],
     body: &mut dyn FnMut(&mut Func, &[I32]) -> Result<()>,
 ) -> Result<()> {
-    if axis == depth {
+    if axis == shape.len() {
         return body(f, pointers);
     }
     // A turn of the inner axes leaves the pointers behind their last element.
@@ -103,12 +91,12 @@ fn level(
         .iter()
         .zip(pointers)
         .map(|(operand, &pointer)| {
-            let inner = if axis + 1 < depth { operand.strides[axis + 1] * shape[axis + 1] as isize } else { 0 };
+            let inner = if axis + 1 < shape.len() { operand.strides[axis + 1] * shape[axis + 1] as isize } else { 0 };
             (pointer, (operand.strides[axis] - inner) as i32)
         })
         .collect();
     let mut result = Ok(());
-    f.walk(shape[axis], &moves, |f| result = level(f, axis + 1, depth, shape, operands, pointers, body));
+    f.walk(shape[axis], &moves, |f| result = level(f, axis + 1, shape, operands, pointers, body));
     result
 }
 

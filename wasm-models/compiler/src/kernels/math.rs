@@ -41,39 +41,60 @@ pub(super) fn sigmoid(f: &mut Func, x: F32x4) -> F32x4 {
     f.mul_add(t, half, half)
 }
 
-/// `exp(x)` as `2^n * p`: `p` and `n`. `x = n ln 2 + r`, `|r| <= ln 2 / 2`; the polynomial is Taylor's, to `r^7`.
-fn exp_parts(f: &mut Func, x: F32x4, low: f32, high: f32) -> (F32x4, I32x4) {
-    let (low, high) = (f.splat(low), f.splat(high));
-    let x = f.pmax(x, low);
-    let x = f.pmin(x, high);
-    let log2e = f.splat(std::f32::consts::LOG2_E);
-    let n = f.mul(x, log2e);
-    let n = f.nearest(n);
+/// `1.5 * 2^23`: with it added, a float is rounded to an integer, which stands in its low bits.
+const ROUND: f32 = 12_582_912.0;
+
+/// The nearest integer to `x * factor`, for less than 2^21: as a float, and as an integer in the low 22 bits, with others above.
+fn nearest_multiple(f: &mut Func, x: F32x4, factor: f32) -> (F32x4, I32x4) {
+    let (factor, round) = (f.splat(factor), f.splat(ROUND));
+    let shifted = f.mul_add(x, factor, round);
+    (f.sub(shifted, round), shifted.bits())
+}
+
+/// `exp(x)` as `2^n * p`: `p`, and `n` in low bits. `x = n ln 2 + r`, `|r| <= ln 2 / 2`; the polynomial is Taylor's, to `r^7`.
+fn exp_parts(f: &mut Func, x: F32x4) -> (F32x4, I32x4) {
+    let (n, bits) = nearest_multiple(f, x, std::f32::consts::LOG2_E);
     // ln 2 in two parts, the first exact in few bits, so that `n` times it is exact.
     let (first, second) = (f.splat(-0.693_359_4), f.splat(2.121_944_4e-4));
     let r = f.mul_add(n, first, x);
     let r = f.mul_add(n, second, r);
     let p = polynomial(f, r, 1.0 / 5040.0, &[1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0]);
-    (p, f.to_i32x4(n))
+    (p, bits)
 }
 
-/// `x * 2^n`, `n` from -126 to 127.
+/// `x * 2^n`, `n` from -126 to 127 in low bits; 0 for -127.
 fn scale(f: &mut Func, x: F32x4, n: I32x4) -> F32x4 {
-    let bias = f.splat_i32(127);
-    let n = f.add_i32x4(n, bias);
-    let power = f.shift_left(n, 23);
+    let one = f.splat(1.0).bits();
+    let n = f.shift_left(n, 23);
+    let power = f.add_i32x4(n, one);
     f.mul(x, power.floats())
 }
 
 /// `exp(x)` within 2e-7 of its value; below -87.3 it is 1.2e-38, above 88.3 it is 2.3e38. For where that is enough, or near 0.
 pub(super) fn exp(f: &mut Func, x: F32x4) -> F32x4 {
-    let (p, n) = exp_parts(f, x, -87.336_54, 88.376_26);
+    let (low, high) = (f.splat(-87.336_54), f.splat(88.376_26));
+    let x = f.pmax(x, low);
+    let x = f.pmin(x, high);
+    let (p, n) = exp_parts(f, x);
+    scale(f, p, n)
+}
+
+/// `exp(x)` within 2e-7 of its value for `x` up to 88; below -87.7 it is 0.
+pub(super) fn exp_or_zero(f: &mut Func, x: F32x4) -> F32x4 {
+    let low = f.splat(-88.0);
+    let x = f.pmax(x, low);
+    let (p, n) = exp_parts(f, x);
     scale(f, p, n)
 }
 
 /// `exp(x)` within 2e-7 of its value, from 0 to infinity.
 pub(super) fn exp_full(f: &mut Func, x: F32x4) -> F32x4 {
-    let (p, n) = exp_parts(f, x, -104.0, 89.0);
+    let (low, high) = (f.splat(-104.0), f.splat(89.0));
+    let x = f.pmax(x, low);
+    let x = f.pmin(x, high);
+    let (p, n) = exp_parts(f, x);
+    let round = f.splat(ROUND).bits();
+    let n = f.sub_i32x4(n, round);
     let half = f.shift_right(n, 1);
     let p = scale(f, p, half);
     let rest = f.sub_i32x4(n, half);
@@ -121,7 +142,7 @@ pub(super) fn log(f: &mut Func, x: F32x4) -> F32x4 {
 pub(super) fn softplus(f: &mut Func, x: F32x4) -> F32x4 {
     let size = f.abs(x);
     let size = f.neg(size);
-    let e = exp_full(f, size);
+    let e = exp_or_zero(f, size);
     let (zero, two) = (f.splat(0.0), f.splat(2.0));
     let below = f.add(e, two);
     let s = f.div(e, below);
@@ -136,18 +157,15 @@ pub(super) fn softplus(f: &mut Func, x: F32x4) -> F32x4 {
 ///
 /// `x = n pi / 2 + r`, `|r| <= pi / 4`; the polynomials are Taylor's.
 pub(super) fn sin_cos(f: &mut Func, x: F32x4, cos: bool) -> F32x4 {
-    let per_quarter = f.splat(std::f32::consts::FRAC_2_PI);
-    let n = f.mul(x, per_quarter);
-    let n = f.nearest(n);
+    let (n, bits) = nearest_multiple(f, x, std::f32::consts::FRAC_2_PI);
     // pi / 2 in four parts; products with the first two are exact.
     let mut r = x;
     for part in [-1.570_312_5, -4.837_513e-4, -7.549_533_6e-8, -2.563_344e-12] {
         let part = f.splat(part);
         r = f.mul_add(n, part, r);
     }
-    let n = f.to_i32x4(n);
     let one = f.splat_i32(1);
-    let n = if cos { f.add_i32x4(n, one) } else { n };
+    let n = if cos { f.add_i32x4(bits, one) } else { bits };
     let z = f.mul(r, r);
     let series = polynomial(f, z, 1.0 / 362_880.0, &[-1.0 / 5040.0, 1.0 / 120.0, -1.0 / 6.0]);
     let series = f.mul(series, z);

@@ -17,8 +17,11 @@ mod normalize;
 mod pad;
 pub(crate) mod recurrent;
 mod reduce;
+mod rows;
 mod scalar;
 mod softmax;
+#[cfg(test)]
+mod speed;
 #[cfg(test)]
 mod testing;
 mod trees;
@@ -84,12 +87,12 @@ pub(crate) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node) -> Result<()> {
         Op::MatMul { epilogue, packing } => matmul::emit(f, cx, node, epilogue, *packing),
         Op::Conv { .. } => conv::emit(f, cx, node),
         Op::Recurrent { .. } => recurrent::emit(f, cx, node),
-        Op::Reduce { .. } => reduce::emit(f, cx, node),
-        Op::Softmax { .. } => softmax::emit(f, cx, node),
-        Op::Normalize { .. } => normalize::emit(f, cx, node),
-        Op::Gather { .. } => gather::emit(f, cx, node),
-        Op::Concat { .. } => concat::emit(f, cx, node),
-        Op::Pad { .. } => pad::emit(f, cx, node),
+        Op::Reduce { kind, axes } => reduce::emit(f, cx, node, *kind, *axes),
+        Op::Softmax { log } => softmax::emit(f, cx, node, *log),
+        Op::Normalize { epsilon } => normalize::emit(f, cx, node, *epsilon),
+        Op::Gather { axis } => gather::emit(f, cx, node, *axis),
+        Op::Concat { axis } => concat::emit(f, cx, node, *axis),
+        Op::Pad { before, fill } => pad::emit(f, cx, node, before, *fill),
         Op::Trees(trees) => trees::emit(f, cx, node, trees),
     }
 }

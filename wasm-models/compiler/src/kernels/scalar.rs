@@ -1,5 +1,8 @@
 //! Expressions of one element, of any type. 32-bit floats go through the functions of four, so that both give the same bits.
 
+#[cfg(test)]
+mod tests;
+
 use super::expr::{self, Leaf};
 use super::math::double;
 use crate::emit::{At, F32x4, F64, F64x2, Func, I32, I64, Local as _};
@@ -85,6 +88,17 @@ pub(super) fn constant(f: &mut Func, number: Scalar) -> Number {
         Scalar::I32(x) => Number::I32(f.i32(x)),
         Scalar::I64(x) => Number::I64(f.i64(x)),
         Scalar::Bool(x) => Number::Bool(f.i32(i32::from(x))),
+    }
+}
+
+/// Changes a number to another of its type.
+pub(super) fn assign(f: &mut Func, target: Number, from: Number) {
+    match (target, from) {
+        (Number::F32(target), Number::F32(from)) => f.set(target, from),
+        (Number::F64(target), Number::F64(from)) => f.set(target, from),
+        (Number::I64(target), Number::I64(from)) => f.set(target, from),
+        (Number::I32(target), Number::I32(from)) | (Number::Bool(target), Number::Bool(from)) => f.set(target, from),
+        _ => debug_assert!(false, "numbers of two types"),
     }
 }
 

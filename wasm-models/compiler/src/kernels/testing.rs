@@ -71,6 +71,25 @@ impl Case {
         assert_eq!(status, 0);
         data
     }
+
+    /// Asserts that the module gives what direct evaluation does: floats within `tolerance` of the largest of them, everything else
+    /// exactly, in both variants.
+    pub(super) fn check(&self, tolerance: f32, what: &str) {
+        let expected = crate::eval::graph(&self.graph, &self.inputs).remove(0);
+        for variant in [Variant::Simd128, Variant::RelaxedSimd] {
+            let actual = self.run(variant);
+            if let (Data::F32(actual), Data::F32(expected), true) = (&actual, &expected, tolerance > 0.0) {
+                let scale = expected.iter().filter(|x| x.is_finite()).fold(1e-30f32, |scale, x| scale.max(x.abs()));
+                assert_eq!(actual.len(), expected.len(), "{what}");
+                for (index, (a, e)) in actual.iter().zip(expected).enumerate() {
+                    let close = (a - e).abs() <= tolerance * scale || a == e;
+                    assert!(close, "{what}: number {index} is {a}, expected {e} (scale {scale})");
+                }
+            } else {
+                assert_eq!(actual, expected, "{what}");
+            }
+        }
+    }
 }
 
 /// The numbers of a float tensor.
@@ -84,4 +103,35 @@ pub(super) fn floats(data: &Data) -> &[f32] {
 /// Numbers from -2 to 2 that repeat late.
 pub(super) fn numbers(count: usize) -> Vec<f32> {
     (0..count).map(|i| ((i * 37 + 11) % 401) as f32 / 100.0 - 2.0).collect()
+}
+
+/// Operands of a shape that lie in memory in many ways; `data` makes numbers of a value.
+pub(super) fn layouts(shape: &[usize], data: impl Fn(usize) -> Data) -> Vec<(&'static str, Source)> {
+    let count = |shape: &[usize]| shape.iter().product::<usize>();
+    let whole = || Source::whole(data(count(shape)), shape);
+    let mut layouts = vec![("whole", whole()), ("constant", whole().constant())];
+    let Some(last) = shape.len().checked_sub(1) else { return layouts };
+    let size = shape[last];
+    let backwards: Vec<usize> = (0..shape.len()).rev().collect();
+    let transposed: Vec<usize> = shape.iter().rev().copied().collect();
+    let view = move |x: Operand| x.transposed(&backwards);
+    layouts.push(("transposed", Source::view(data(count(shape)), &transposed, view)));
+    if size > 0 {
+        let reverse = move |x: Operand| x.sliced(last, size - 1, -1, size);
+        layouts.push(("reversed", Source::view(data(count(shape)), shape, reverse)));
+        let wide: Vec<usize> = [&shape[..last], &[2 * size + 1]].concat();
+        let every_second = move |x: Operand| x.sliced(last, 1, 2, size);
+        layouts.push(("every second", Source::view(data(count(&wide)), &wide, every_second).constant()));
+        let part = move |x: Operand| x.sliced(last, size, 1, size);
+        layouts.push(("a part", Source::view(data(count(&wide)), &wide, part)));
+    }
+    if last > 0 {
+        let (swapped, wanted) = ([&shape[..last - 1], &[size, shape[last - 1]]].concat(), shape.to_vec());
+        let swap: Vec<usize> = (0..last - 1).chain([last, last - 1]).collect();
+        layouts.push(("swapped", Source::view(data(count(&swapped)), &swapped, move |x| x.transposed(&swap))));
+        let one = [&[1], &shape[1..]].concat();
+        let repeat = move |x: Operand| x.broadcast(&wanted).expect("broadcasts");
+        layouts.push(("repeated", Source::view(data(count(&one)), &one, repeat)));
+    }
+    layouts
 }
