@@ -22,7 +22,6 @@ pub(crate) mod recurrent;
 mod reduce;
 mod repack;
 mod rows;
-
 mod scalar;
 mod softmax;
 #[cfg(test)]
