@@ -198,3 +198,35 @@ fn a_row_does_not_depend_on_the_others() {
         }
     }
 }
+
+/// `cargo test -p moola-wasm-compiler measure_layers -- --ignored --nocapture`
+#[test]
+#[ignore = "a measurement"]
+fn measure_layers() {
+    for (hidden, rows) in [(32, 1), (64, 1), (128, 1), (32, 4), (64, 4), (128, 4)] {
+        let case = Case {
+            kind: 0,
+            steps: 105,
+            rows,
+            hidden,
+            reverse: false,
+            clip: None,
+            has_extra: false,
+            is_constant: true,
+            is_transposed: false,
+            has_all: false,
+        };
+        let (graph, data) = case.build();
+        let mut running = Running::new(&compile_graph(&graph, &Options::default()));
+        running.run(1, &data);
+        let mut times: Vec<_> = (0..300)
+            .map(|_| {
+                let started = std::time::Instant::now();
+                running.call(1);
+                started.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("LSTM({hidden}), 105 steps, {rows} rows: {:?}", times[150]);
+    }
+}
