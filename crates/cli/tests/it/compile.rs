@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use moola_onnx::writer::{Attribute, Dim, GraphBuilder};
+
 use super::{directory, fails, json, ok};
 
 fn fixture(name: &str) -> String {
@@ -47,9 +49,15 @@ fn a_file_becomes_a_module_and_machine_code() {
 fn what_is_not_compiled_is_named() {
     let (dir, data) = directory();
     let out = dir.path().join("out.wasm").display().to_string();
-    let (code, err) = fails(&data, &["compile", &fixture("sklearn_logistic_zipmap.onnx"), "--out", &out]);
+    let model = dir.path().join("einsum.onnx");
+    let mut graph = GraphBuilder::new("einsum");
+    let x = graph.input("x", &[Dim::Batch, Dim::Fixed(2)]);
+    let y = graph.node("Einsum", &[x], 1, &[("equation", Attribute::Str("bi->b".into()))])[0];
+    graph.output(y, "y", &[Dim::Batch]);
+    std::fs::write(&model, graph.finish().expect("a graph")).expect("a file");
+    let (code, err) = fails(&data, &["compile", &model.display().to_string(), "--out", &out]);
     assert_eq!(code, 1);
-    assert!(err.contains("sklearn_logistic_zipmap.onnx") && err.contains("ZipMap"), "{err}");
+    assert!(err.contains("einsum.onnx") && err.contains("`Einsum_0` (`Einsum`)"), "{err}");
     let (code, err) = fails(&data, &["compile", &fixture("README.md"), "--out", &out]);
     assert_eq!((code, err.contains("ONNX")), (1, true), "{err}");
     assert!(!Path::new(&out).exists(), "nothing is written");
