@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use crate::error::{CompileError, Result};
 pub(crate) use verify::verify;
-pub(crate) use view::Digits;
 
 /// Type of the elements of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

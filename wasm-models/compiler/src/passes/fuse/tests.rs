@@ -35,11 +35,9 @@ fn bias_activation_and_residual_join_the_product() {
     let y = net.add(&y, &x);
     let y = net.normalize(&y);
     let after = fused(net, &[&y]);
-    let expected = "\
-%0: float32 [2, 5, 8] = input `x0`
-%14: float32 [10, 16] = result * (erf(result / 1.4142135) + 1.0) * 0.5 with result = matmul(a, b) | a = %0 as [10, 8], b = const %1, c = const %2 as [10, 16] by [0, 1]  # node0
-";
-    println!("{}{expected}", text(&after));
+    let shown = text(&after);
+    assert!(shown.contains("] = (matmul(a, b) + c) + d |") || shown.contains("] = matmul(a, b) + c + d |"), "{shown}");
+    assert!(shown.contains("with result = matmul(a, b) | a = %0 as [10, 8], b = const"), "{shown}");
     assert_eq!(after.nodes.len(), 3);
 }
 
@@ -111,7 +109,6 @@ fn attention_becomes_one_projection_two_products_and_a_softmax() {
     let y = net.add(&y, &x);
     let after = fused(net, &[&y]);
     let shown = text(&after);
-    println!("{shown}");
     let products = after.nodes.iter().filter(|node| matches!(node.op, Op::MatMul { .. })).count();
     // One copy joins the heads.
     assert_eq!((products, after.nodes.len()), (4, 6), "{shown}");
@@ -181,11 +178,12 @@ fn directions_of_a_recurrent_layer_share_a_projection() {
     simplify::run(&mut after).expect("simplifies");
     run(&mut after).expect("fuses");
     crate::ir::verify(&after, "fuse").expect("valid");
-    let expected = "\
-%0: float32 [2, 6, 3] = input `x0`
-%15: float32 [12, 8] = matmul(a, b) + c | a = %0 as [12, 3], b = const %16, c = const %17 as [12, 8] by [0, 1]  # node0
-";
-    let _ = expected;
+    assert!(
+        text(&after).contains("[12, 8] = matmul(a, b) + c |")
+            || text(&after).contains("[6, 2, 8] = matmul(a, b) + c |"),
+        "{}",
+        text(&after)
+    );
     assert_eq!(after.nodes.len(), 4, "{}", text(&after));
     assert!(text(&after).contains("as [6, 2, 4] from 4 by [16, 8, 1]"), "{}", text(&after));
 }
