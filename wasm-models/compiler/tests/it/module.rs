@@ -24,7 +24,7 @@ pub(crate) struct Port {
 }
 
 /// Instructions that a call may take: far more than any model here needs.
-const FUEL: u64 = 1 << 31;
+const FUEL: u64 = 1 << 26;
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
