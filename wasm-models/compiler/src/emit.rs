@@ -98,7 +98,16 @@ impl Func {
     /// Starts a function.
     pub(crate) fn new(params: &[ValType], variant: Variant) -> Self {
         let locals = params.to_vec();
-        Self { num_params: params.len() as u32, locals, free: Vec::new(), taken: Vec::new(), code: Vec::new(), variant, depth: 0, fence: None }
+        Self {
+            num_params: params.len() as u32,
+            locals,
+            free: Vec::new(),
+            taken: Vec::new(),
+            code: Vec::new(),
+            variant,
+            depth: 0,
+            fence: None,
+        }
     }
 
     /// A parameter.
@@ -194,14 +203,6 @@ impl Func {
         self.get(b);
         op(&mut self.sink());
         self.take()
-    }
-
-    /// Changes `target` to an operation on itself and another local.
-    pub(crate) fn op_set<T: Local>(&mut self, target: T, b: impl Local, op: impl FnOnce(&mut InstructionSink<'_>)) {
-        self.get(target);
-        self.get(b);
-        op(&mut self.sink());
-        self.sink().local_set(target.index());
     }
 
     // Constants.
@@ -546,13 +547,6 @@ impl Func {
     pub(crate) fn splat_f32(&mut self, value: F32) -> F32x4 {
         self.op1(value, |s| {
             s.f32x4_splat();
-        })
-    }
-
-    /// One of four floats.
-    pub(crate) fn lane(&mut self, value: F32x4, lane: u8) -> F32 {
-        self.op1(value, |s| {
-            s.f32x4_extract_lane(lane);
         })
     }
 

@@ -118,7 +118,7 @@ pub(crate) enum Attr<'a> {
     Floats(&'a [f32]),
     Text(&'a str),
     Texts(&'a [&'a str]),
-    Tensor(onnx::Tensor),
+    Tensor(Box<onnx::Tensor>),
 }
 
 impl OnnxModel {
@@ -161,7 +161,7 @@ impl OnnxModel {
                 Attr::Ints(ints) => attribute.ints = ints.to_vec(),
                 Attr::Floats(floats) => attribute.floats = floats.to_vec(),
                 Attr::Text(text) => attribute.s = text.as_bytes().to_vec(),
-                Attr::Tensor(tensor) => attribute.t = Some(tensor.clone()),
+                Attr::Tensor(tensor) => attribute.t = Some((**tensor).clone()),
                 Attr::Texts(texts) => attribute.strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect(),
             }
             attribute

@@ -63,7 +63,7 @@ one! {
     floor(F32x4) -> F32x4: f32x4_floor, "The largest integer that is not larger.";
     ceil(F32x4) -> F32x4: f32x4_ceil, "The smallest integer that is not smaller.";
     nearest(F32x4) -> F32x4: f32x4_nearest, "The nearest integer, the even one of two.";
-    to_f32x4(I32x4) -> F32x4: f32x4_convert_i32x4_s, "As floats.";
+    floats_of(I32x4) -> F32x4: f32x4_convert_i32x4_s, "As floats.";
     not(I32x4) -> I32x4: v128_not, "Where it does not hold.";
     first_two(F32x4) -> F64x2: f64x2_promote_low_f32x4, "The first two with 64 bits.";
     narrowed(F64x2) -> F32x4: f32x4_demote_f64x2_zero, "With 32 bits, then two zeros.";
@@ -93,19 +93,11 @@ two! {
     pmax_f64x2(F64x2, F64x2) -> F64x2: f64x2_pmax, "`a < b ? b : a`.";
     equal_f64x2(F64x2, F64x2) -> I64x2: f64x2_eq, "`a == b`.";
     less_f64x2(F64x2, F64x2) -> I64x2: f64x2_lt, "`a < b`.";
-    and_i64x2(I64x2, I64x2) -> I64x2: v128_and, "The bits of both.";
-    or_i64x2(I64x2, I64x2) -> I64x2: v128_or, "The bits of either.";
     add_i64x2(I64x2, I64x2) -> I64x2: i64x2_add, "`a + b`.";
     sub_i64x2(I64x2, I64x2) -> I64x2: i64x2_sub, "`a - b`.";
 }
 
 impl Func {
-    /// Four floats that are known now.
-    pub(crate) fn f32x4(&mut self, lanes: [f32; 4]) -> F32x4 {
-        self.v128_const(lanes.map(f32::to_bits));
-        self.take()
-    }
-
     /// Set in the first `count` lanes.
     pub(crate) fn first_lanes(&mut self, count: usize) -> I32x4 {
         self.v128_const(std::array::from_fn(|lane| if lane < count { u32::MAX } else { 0 }));

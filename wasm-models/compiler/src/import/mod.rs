@@ -166,7 +166,7 @@ fn declared_input(input: &onnx::ValueInfo, options: &Options) -> Result<Input> {
         (None, None) => return Err(wrong("has no shape, expected one, or one in the options".into())),
         (Some(shape), Some(given)) => {
             let fits = |dim: &onnx::Dimension, size: &usize| match dim.value {
-                Some(onnx::DimensionValue::Size(fixed)) if fixed > 0 => fixed as usize == *size,
+                Some(onnx::DimensionValue::Size(fixed)) if fixed >= 0 => fixed as usize == *size,
                 _ => true,
             };
             if shape.dim.len() != given.len() || !shape.dim.iter().zip(given).all(|(dim, size)| fits(dim, size)) {
@@ -178,7 +178,8 @@ fn declared_input(input: &onnx::ValueInfo, options: &Options) -> Result<Input> {
             let mut sizes = Vec::new();
             for (axis, dim) in shape.dim.iter().enumerate() {
                 match &dim.value {
-                    Some(onnx::DimensionValue::Size(size)) if *size > 0 => sizes.push(*size as usize),
+                    Some(onnx::DimensionValue::Size(size)) if *size >= 0 => sizes.push(*size as usize),
+                    // Some exporters write -1 for a size that is open.
                     _ if axis == 0 => {
                         is_open = true;
                         sizes.push(1);
@@ -250,11 +251,23 @@ impl<'a> Source<'a> {
         import_nodes(&mut builder, &self.graph.node)?;
         for output in &self.graph.output {
             let operand = builder.find(&output.name)?;
+            check_declared_type(&builder, output, builder.graph.dtype(&operand))?;
             let id = builder.materialized(&output.name, &operand)?;
             builder.graph.outputs.push((output.name.clone(), id));
         }
         Ok((builder.graph, builder.labels))
     }
+}
+
+/// Checks that an output is of the type that the file declares. Labels that are text are numbers here.
+fn check_declared_type(builder: &Builder, output: &onnx::ValueInfo, dtype: DType) -> Result<()> {
+    let declared = output.r#type.as_ref().and_then(|kind| kind.tensor_type.as_ref()).map_or(0, |it| it.elem_type);
+    if declared == 0 || tensor::dtype(declared) == Some(dtype) || builder.labels.contains_key(&output.name) {
+        return Ok(());
+    }
+    let name = &output.name;
+    let kind = tensor::dtype(declared).map_or(format!("of type {declared}"), |dtype| dtype.name().into());
+    Err(CompileError::model(format!("output `{name}` is declared {kind}, but it is {}", dtype.name())))
 }
 
 /// The names that the outputs of a graph need. A node with subgraphs needs all that they read.

@@ -43,7 +43,8 @@ pub(super) fn reduce(
         return Ok(x.clone());
     }
     let dtype = builder.graph.dtype(x);
-    if matches!(dtype, DType::Bool | DType::I8) {
+    let is_order = is_index || matches!(kind, Reduction::Max | Reduction::Min);
+    if dtype == DType::I8 || (dtype == DType::Bool && !is_order) {
         return Err(call.error(format!("the input is {}, expected numbers", dtype.name())));
     }
     let kept: Vec<usize> = (0..x.rank()).filter(|axis| !axes.contains(axis)).collect();
@@ -64,7 +65,7 @@ fn kept(call: &Call<'_>, x: Operand, axes: &[usize]) -> Operand {
 }
 
 fn reduction(builder: &mut Builder, call: &Call<'_>, kind: &str) -> Result<Option<Vec<Operand>>> {
-    let mut x = call.input(0)?.clone();
+    let x = call.input(0)?.clone();
     let given = call.given_ints(builder, "axes", 1)?.unwrap_or_default();
     let axes = if given.is_empty() {
         // Where nothing is reduced, what comes before and after still happens.
@@ -72,12 +73,6 @@ fn reduction(builder: &mut Builder, call: &Call<'_>, kind: &str) -> Result<Optio
     } else {
         call.axes(&given, x.rank())?
     };
-    let dtype = builder.graph.dtype(&x);
-    // Bools have a largest and a smallest as well.
-    let is_bool = dtype == DType::Bool && matches!(kind, "Max" | "Min");
-    if is_bool {
-        x = super::elementwise::cast(builder, call, &x, DType::I32)?;
-    }
     let result = match kind {
         "Sum" => reduce(builder, call, Reduction::Sum, &x, &axes)?,
         "Mean" => reduce(builder, call, Reduction::Mean, &x, &axes)?,
@@ -101,7 +96,7 @@ fn reduction(builder: &mut Builder, call: &Call<'_>, kind: &str) -> Result<Optio
         _ => return Ok(None),
     };
     let result = kept(call, result, &axes);
-    Ok(Some(vec![if is_bool { super::elementwise::cast(builder, call, &result, dtype)? } else { result }]))
+    Ok(Some(vec![result]))
 }
 
 /// `log(sum(exp(x)))` as `m + log(sum(exp(x - m)))` with the largest as `m`, or 0 where that is infinite.

@@ -1,3 +1,6 @@
+// Lists of one tensor read as the longer ones do.
+#![allow(clippy::cloned_ref_to_slice_refs)]
+
 use super::*;
 use crate::testkit::{Attr, OnnxModel};
 

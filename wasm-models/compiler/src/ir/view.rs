@@ -47,7 +47,7 @@ impl Operand {
                 let digit = (0..shape.len()).find(|&j| shape[j] > 1 && weights[j].unsigned_abs() <= step)?;
                 let span = weights[digit].unsigned_abs() * shape[digit];
                 let wraps = (rest - 1).checked_mul(step)? >= span;
-                if wraps && (span % step != 0 || rest % (span / step) != 0) {
+                if wraps && (!span.is_multiple_of(step) || rest % (span / step) != 0) {
                     return None;
                 }
                 let size = if wraps { span / step } else { rest };

@@ -125,7 +125,7 @@ pub(super) fn pieces(
     };
     let unroll = unroll.clamp(1, count.max(1));
     run(f, count / unroll, unroll);
-    if count % unroll > 0 {
+    if !count.is_multiple_of(unroll) {
         run(f, 1, count % unroll);
     }
     result

@@ -112,7 +112,7 @@ pub(super) fn log(f: &mut Func, x: F32x4) -> F32x4 {
     let e = f.shift_right(e, 23);
     let power = f.shift_left(e, 23);
     let m = f.sub_i32x4(bits, power).floats();
-    let e = f.to_f32x4(e);
+    let e = f.floats_of(e);
     let (one, two) = (f.splat(1.0), f.splat(2.0));
     let d = f.sub(m, one);
     let below = f.add(d, two);
@@ -198,10 +198,10 @@ pub(super) fn erf(f: &mut Func, x: F32x4) -> F32x4 {
     let x = f.pmin(x, limit);
     let x = f.pmax(x, low);
     let z = f.mul(x, x);
-    let above = [2.848_833_1e-4, 3.765_628e-3, 5.274_875_8e-2, 1.904_066_8e-1, 1.128_379_1];
+    let above = [2.848_833e-4, 3.765_628e-3, 5.274_876e-2, 1.904_066_8e-1, std::f32::consts::FRAC_2_SQRT_PI];
     let p = polynomial(f, z, 2.050_089_5e-6, &above);
     let p = f.mul(x, p);
-    let below = [1.162_538_8e-3, 1.496_923_8e-2, 1.141_092_03e-1, 5.020_762_7e-1, 1.0];
+    let below = [1.162_538_8e-3, 1.496_923_8e-2, 1.141_092e-1, 5.020_762_7e-1, 1.0];
     let q = polynomial(f, z, 3.809_177e-5, &below);
     f.div(p, q)
 }

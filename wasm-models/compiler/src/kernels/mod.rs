@@ -30,7 +30,7 @@ mod speed;
 mod testing;
 mod trees;
 
-use crate::emit::{At, Func};
+use crate::emit::Func;
 use crate::error::Result;
 use crate::ir::{DType, Graph, Node, Op, Operand, ValueId};
 use crate::plan::Plan;
@@ -51,11 +51,6 @@ impl Cx<'_> {
     /// The address of the first element of an operand.
     pub(crate) fn address(&self, operand: &Operand) -> u32 {
         self.plan.address(operand.value) + (operand.offset * self.dtype(operand).size()) as u32
-    }
-
-    /// The place of the first element of an operand.
-    pub(crate) fn at(&self, operand: &Operand) -> At {
-        At::fixed(self.address(operand))
     }
 
     /// The address of a value.

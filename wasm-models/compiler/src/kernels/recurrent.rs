@@ -145,6 +145,8 @@ struct Tile {
     extra: Vec<I32>,
 }
 
+/// Four numbers of a gate.
+type PerGate<'a> = dyn Fn(&mut Func, usize) -> F32x4 + 'a;
 /// Numbers of a tile: `[row][block][gate of the group]`.
 type Gates = Vec<Vec<Vec<F32x4>>>;
 
@@ -368,7 +370,7 @@ fn one_tile(
                 match layer.cell {
                     Cell::Lstm { activations, input_forget } => {
                         let has_peepholes = tile.extra.len() > usize::from(is_int8);
-                        let peephole: Option<&dyn Fn(&mut Func, usize) -> F32x4> = has_peepholes.then_some(&peephole);
+                        let peephole: Option<&PerGate<'_>> = has_peepholes.then_some(&peephole);
                         lstm(f, layer, tile, &values, &place, activations, *input_forget, peephole);
                     }
                     Cell::Gru { activations, linear_before_reset: true } => {
@@ -416,6 +418,7 @@ struct Place {
 }
 
 /// Adds the products of a tile's rows with its columns.
+#[allow(clippy::needless_range_loop)]
 fn products(
     f: &mut Func,
     layer: &Layer<'_>,
@@ -474,7 +477,7 @@ fn lstm(
     place: &Place,
     activations: &[Activation; 3],
     input_forget: bool,
-    peephole: Option<&dyn Fn(&mut Func, usize) -> F32x4>,
+    peephole: Option<&PerGate<'_>>,
 ) {
     let [mut input, mut output, mut forget, candidate] = [gates[0], gates[1], gates[2], gates[3]];
     let cell_at = At::from(tile.cell, place.offset);
@@ -619,7 +622,7 @@ fn pack_at_run_time(f: &mut Func, cx: &Cx<'_>, layer: &Layer<'_>, weights: &Oper
         let to = f.address(to);
         for group in gate_groups(layer.cell) {
             let mut parts = vec![(hidden / LANES, LANES, 0)];
-            if hidden % LANES > 0 {
+            if !hidden.is_multiple_of(LANES) {
                 parts.push((1, hidden % LANES, hidden / LANES));
             }
             for (blocks, units, first_block) in parts {

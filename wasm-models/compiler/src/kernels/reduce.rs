@@ -99,8 +99,11 @@ impl Reduced {
     }
 }
 
+/// Combines two lists of four numbers.
+type Combine = fn(&mut Func, F32x4, F32x4) -> F32x4;
+
 /// What nothing reduces to, and how two become one.
-fn combine(kind: Reduction) -> (f32, fn(&mut Func, F32x4, F32x4) -> F32x4) {
+fn combine(kind: Reduction) -> (f32, Combine) {
     match kind {
         Reduction::Sum | Reduction::Mean => (0.0, Func::add),
         Reduction::Prod => (1.0, Func::mul),
@@ -159,12 +162,12 @@ fn four_results(f: &mut Func, kind: Reduction, reduced: &Reduced, pointers: &[I3
         Ok(())
     };
     pieces(f, results / 4, 1, &[(to, 16), (from, 16)], &mut |f, _| four(f))?;
-    if results % 4 > 0 {
+    if !results.is_multiple_of(4) {
         // The last four, some of them for the second time.
         let back = 4 * ((results % 4) as i32 - 4);
         f.advance(to, back);
         f.advance(from, back);
-        f.scope(&four)?;
+        f.scope(four)?;
     }
     Ok(())
 }

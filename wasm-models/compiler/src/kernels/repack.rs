@@ -25,7 +25,7 @@ impl Repack {
             let (from, to) = (f.copy(from), f.address(self.to));
             let (depth, column) = (&self.depth[..], self.column);
             f.walk(n / 4, &[(from, column.wrapping_mul(4))], |f| copy_vector(f, depth, column, from, to, 4));
-            if n % 4 > 0 {
+            if !n.is_multiple_of(4) {
                 copy_vector(f, depth, column, from, to, n % 4);
             }
         });

@@ -55,7 +55,7 @@ fn tensor(data: &Data) -> Attr<'static> {
         _ => 1,
     };
     let dims = vec![data.len() as i64];
-    Attr::Tensor(Tensor { dims, data_type: code, raw_data: data.to_bytes(), ..Tensor::default() })
+    Attr::Tensor(Box::new(Tensor { dims, data_type: code, raw_data: data.to_bytes(), ..Tensor::default() }))
 }
 
 impl File {

@@ -125,7 +125,8 @@ fn powers_are_exact() {
 #[test]
 fn functions_of_64_bits_are_exact() {
     let x: Vec<f64> = (0..4001).map(|i| f64::from(i) / 100.0 - 20.0).collect();
-    let cases: [(Unary, fn(f64) -> f64); 5] = [
+    type Exact = fn(f64) -> f64;
+    let cases: [(Unary, Exact); 5] = [
         (Unary::Exp, f64::exp),
         (Unary::Tanh, f64::tanh),
         (Unary::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())),

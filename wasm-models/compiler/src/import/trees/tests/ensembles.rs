@@ -145,7 +145,7 @@ fn thresholds_of_double_precision_keep_their_meaning() {
 /// A TreeEnsemble of three nodes and four leaves.
 fn lists(modes: [u8; 3], attributes: Vec<(&str, Attr<'_>)>, dtype: DType) -> Vec<u8> {
     let modes = Tensor { dims: vec![3], data_type: 2, raw_data: modes.to_vec(), ..Tensor::default() };
-    let mut all = vec![("nodes_modes", Attr::Tensor(modes)), ("tree_roots", Attr::Ints(&[0]))];
+    let mut all = vec![("nodes_modes", Attr::Tensor(Box::new(modes))), ("tree_roots", Attr::Ints(&[0]))];
     all.extend(attributes);
     let model = OnnxModel::new(17).input("x", dtype, &[None, Some(2)]);
     model.node("ml:TreeEnsemble", &["x"], &["y"], &all).output("y").bytes()
