@@ -29,8 +29,8 @@ const REACTOR: &str = "reactor";
 /// Name of the queue that tells serving what changed.
 const SERVING: &str = "serving";
 
-/// Most instances of compiled models at a time: more than threads that predict and judge.
-const MAX_INSTANCES: u32 = 256;
+/// Instances of compiled models for what judges and loads models beside the threads that predict.
+const SPARE_INSTANCES: usize = 32;
 
 /// Everything, opened over one data directory.
 #[derive(Debug)]
@@ -51,8 +51,10 @@ impl EventHistory for History {
 }
 
 /// Compiled models run in places that are reserved at the start, where the machine has room for them.
-fn wasm_engine() -> anyhow::Result<WasmEngine> {
-    let pooled = WasmConfig { instances: Instances::Pooled(MAX_INSTANCES), ..WasmConfig::default() };
+fn wasm_engine(max_concurrent: usize) -> anyhow::Result<WasmEngine> {
+    let num_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let count = u32::try_from(max_concurrent.max(num_cores) + SPARE_INSTANCES).unwrap_or(u32::MAX);
+    let pooled = WasmConfig { instances: Instances::Pooled(count), ..WasmConfig::default() };
     match WasmEngine::new(pooled) {
         Ok(engine) => Ok(engine),
         Err(error) => {
@@ -74,7 +76,8 @@ impl Platform {
         let config =
             LocalConfig { definitions: BTreeMap::from([(TRAINER.into(), trainer)]), ..LocalConfig::new(data_dir) };
         let local = Arc::new(Local::open(config).await.map_err(from_core)?);
-        let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(wasm_engine()?), Arc::new(TractEngine)];
+        let engines: Vec<Arc<dyn Engine>> =
+            vec![Arc::new(wasm_engine(settings.serving.max_concurrent)?), Arc::new(TractEngine)];
         let compiler = Some(Arc::new(WasmCompiler::default()) as _);
         let app = App::new(local.ports(), Engines { engines: engines.clone(), compiler }, settings);
         let predictor = Predictor::start(local.ports(), engines.clone(), app.settings.serving.clone());

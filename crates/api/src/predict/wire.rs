@@ -421,6 +421,8 @@ pub struct ModelInfo {
     pub version: String,
     /// The dataset that it was trained on, `<name>@<version>`.
     pub training_data_version: Option<String>,
+    /// What ran it: `native` or `wasm`.
+    pub engine: String,
 }
 
 /// Why a prediction is what it is.
@@ -462,6 +464,7 @@ impl PredictAnswerV1 {
                 name: manifest.model.clone(),
                 version: manifest.version.to_string(),
                 training_data_version: manifest.lineage.dataset.clone(),
+                engine: answer.served.engine.into(),
             },
             latency: answer.timings.total.as_secs_f64() * 1e3,
             timestamp: time_text(answer.time_ms),

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use moola_api::control::{
-    BuildRequest, BuildView, DecisionRequest, DeployRequest, LineageView, ModelView, RegisterRequest, RollbackRequest, UploadManifest,
-    VersionView,
+    BuildRequest, BuildView, DecisionRequest, DeployRequest, LineageView, ModelView, RegisterRequest, RollbackRequest,
+    UploadManifest, VersionView,
 };
 use moola_core::contract::BuildManifest;
 use moola_core::gates::GateReport;
@@ -160,12 +160,13 @@ async fn show_model(global: &Global, client: &Client, name: &str) -> anyhow::Res
     }
     list(&[serde_json::from_value(model)?])?;
     let versions: Versions = serde_json::from_value(versions)?;
-    let mut table = Table::new(&["version", "stage", "gates", "metrics", "run", "created"]);
+    let mut table = Table::new(&["version", "stage", "engine", "gates", "metrics", "run", "created"]);
     for version in versions.versions {
         let gates = version.gates.as_ref().map_or("not judged", |gates| if gates.passed { "passed" } else { "FAILED" });
         table.row([
             version.version.to_string(),
             version.stage.to_string(),
+            version.build.as_ref().map_or_else(|| "-".into(), |build| build.engine.clone()),
             gates.into(),
             metrics(&version),
             version.lineage.run_id.clone().unwrap_or_else(|| "-".into()),

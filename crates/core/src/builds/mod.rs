@@ -273,10 +273,12 @@ impl Builds {
             ..build.clone()
         };
         let by_speed = kept.ground == EngineGround::Benchmark && build.ground == EngineGround::Benchmark;
-        let files: &[BuildFile] = if kept.engine == WASM { compiled } else { &[] };
-        let is_known = kept.engine == build.engine || (by_speed && [WASM, NATIVE].contains(&kept.engine.as_str()));
-        let is_fit = kept.engine != WASM || is_wasm_fit || by_speed;
-        if kept != expected || kept.files != files || !is_known || !is_fit {
+        let is_safe = match kept.engine.as_str() {
+            WASM => (is_wasm_fit || by_speed) && kept.files == compiled,
+            NATIVE => build.choice != EngineChoice::Wasm && kept.files.is_empty(),
+            _ => false,
+        };
+        if kept != expected || !is_safe {
             return Err(foreign(key));
         }
         Ok((kept, bytes))

@@ -216,7 +216,8 @@ async fn a_changed_package_is_refused() {
     let registry = Registry::new(ports.clone());
     registered(&registry, 1).await;
     let version = registry.version("m", 1).await.unwrap();
-    version.package(&*ports.blobs, &*ports.signer).await.unwrap();
+    let engines: Vec<Arc<dyn crate::ports::Engine>> = vec![crate::testkit::ToyEngine::native(105)];
+    choose_model(&ports, &engines, &version.target()).await.unwrap();
     for file in [paths::MODEL_ONNX, paths::MANIFEST, paths::SIGNATURE] {
         let key = paths::model("m", 1, file);
         let original = ports.blobs.get(&key).await.unwrap();
@@ -224,7 +225,7 @@ async fn a_changed_package_is_refused() {
             let mut damaged = original.to_vec();
             damaged[position] ^= 1;
             memory.blobs.damage(&key, damaged);
-            let outcome = version.package(&*ports.blobs, &*ports.signer).await;
+            let outcome = choose_model(&ports, &engines, &version.target()).await;
             // A flipped bit in white space of the signature document changes nothing that is signed.
             let is_space = file == paths::SIGNATURE && original[position].is_ascii_whitespace();
             assert!(outcome.is_err() || is_space, "{file} byte {position}");
