@@ -27,6 +27,9 @@ use std::collections::BTreeMap;
 
 pub use error::{CompileError, Result};
 
+/// Counts the changes of what the compiler makes of a model: what another revision made is to be made anew.
+pub const REVISION: u32 = 1;
+
 /// Rows that are computed together where there are so many.
 pub const ROWS_PER_BLOCK: usize = 4;
 

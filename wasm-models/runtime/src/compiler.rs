@@ -2,7 +2,7 @@
 
 use moola_core::ports::{Artifact, CompileRequest, CompiledFile, Compiler, ModelFormat};
 use moola_core::{Error, Result};
-use moola_wasm_compiler::{Options, Variant};
+use moola_wasm_compiler::{Options, REVISION, Variant};
 use wasmparser::{Parser, Payload};
 
 use crate::settings::{RUNTIME, TARGETS, Target};
@@ -19,7 +19,8 @@ impl WasmCompiler {
     /// A compiler to modules of `variant`: `Simd128` answers the same on every machine.
     #[must_use]
     pub fn new(variant: Variant) -> Self {
-        let mut fingerprint = format!("moola {} {}, {RUNTIME}", env!("CARGO_PKG_VERSION"), variant.name());
+        let mut fingerprint =
+            format!("moola {} revision {REVISION} {}, {RUNTIME}", env!("CARGO_PKG_VERSION"), variant.name());
         for target in &TARGETS {
             fingerprint.push_str(&format!(", {} {}", target.name(), target.compatibility()));
         }

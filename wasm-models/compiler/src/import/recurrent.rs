@@ -58,7 +58,8 @@ struct Layer {
 impl Layer {
     fn read(builder: &Builder, call: &Call<'_>) -> Result<Self> {
         let is_batch_first = call.int("layout", 0) == 1;
-        let (x, w, r) = (call.input(0)?, call.input(1)?, call.input(2)?);
+        let (x, r) = (call.input(0)?, call.input(2)?);
+        call.input(1)?;
         for (index, input) in call.inputs.iter().enumerate() {
             let dtype = input.as_ref().map_or(DType::F32, |input| builder.graph.dtype(input));
             if dtype != DType::F32 && index != 4 {
@@ -112,7 +113,6 @@ impl Layer {
                 return Err(call.error(format!("`sequence_lens` is given, expected none, or {steps} for every row")));
             }
         }
-        let _ = w;
         let clip = call.has("clip").then(|| call.float("clip", 0.0)).filter(|clip| *clip > 0.0);
         Ok(Self { x, steps, rows, hidden, directions, is_backward, is_batch_first, cells, clip })
     }
@@ -189,12 +189,6 @@ fn one_direction(builder: &mut Builder, call: &Call<'_>, layer: &Layer, directio
             Some(bias) => bias,
             None => zeros(builder)?.sliced(0, 0, 1, 1).squeezed(0),
         });
-    }
-    // Kernels read what is added per column as it lies.
-    for extra in inputs.iter_mut().skip(if is_lstm { 4 } else { 3 }) {
-        if !extra.is_contiguous() {
-            *extra = builder.map(call, Expr::Input(0), &[&*extra])?;
-        }
     }
     let shapes: [&[usize]; 3] = [&[layer.steps, layer.rows, hidden], &[layer.rows, hidden], &[layer.rows, hidden]];
     let mut outputs = Vec::new();

@@ -74,6 +74,8 @@ struct Scratch {
     between: [usize; 2],
     weights: Option<usize>,
     projected: Option<usize>,
+    /// Copies of what is added per column, where it does not lie in order.
+    extra: Vec<Option<usize>>,
     size: usize,
 }
 
@@ -94,6 +96,7 @@ fn layer<'a>(graph: &Graph, node: &'a Node) -> Option<Layer<'a>> {
         between: [take(state), take(state)],
         weights: (*packing == Packing::None).then(|| take(packed_len(cell, *hidden) * 4)),
         projected: (!is_readable(x)).then(|| take(x.len() * 4)),
+        extra: extra(cell, node).iter().map(|it| (!it.is_contiguous()).then(|| take(it.len() * 4))).collect(),
         size: 0,
     };
     let weight_bytes = graph.dtype(weights).size();
@@ -107,6 +110,12 @@ fn layer<'a>(graph: &Graph, node: &'a Node) -> Option<Layer<'a>> {
         weight_bytes,
         scratch: Scratch { size, ..scratch },
     })
+}
+
+/// Peepholes, recurrent bias, scales: the inputs behind the states.
+fn extra<'a>(cell: &Cell, node: &'a Node) -> &'a [Operand] {
+    let states = if matches!(cell, Cell::Lstm { .. }) { 2 } else { 1 };
+    node.inputs.get(2 + states..).unwrap_or_default()
 }
 
 /// Whether the kernel reads the projected input where it lies.
@@ -155,9 +164,7 @@ pub(super) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node) -> Result<()> {
         return Err(CompileError::node(&node.name, "is no recurrent layer with its inputs"));
     };
     let is_lstm = matches!(layer.cell, Cell::Lstm { .. });
-    let num_states = if is_lstm { 2 } else { 1 };
-    let states = &node.inputs[2..2 + num_states];
-    let extra = &node.inputs[2 + num_states..];
+    let states = &node.inputs[2..];
     let at = |offset: usize| cx.scratch() + offset as u32;
     let [all, last, last_cell] = [0, 1, 2].map(|index| node.outputs.get(index).copied().flatten());
 
@@ -176,6 +183,13 @@ pub(super) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node) -> Result<()> {
             (at(offset), crate::ir::row_major(&x.shape))
         }
     };
+    let mut extras = Vec::new();
+    for (operand, copied) in extra(layer.cell, node).iter().zip(&layer.scratch.extra) {
+        extras.push(copied.map_or_else(|| cx.address(operand), at));
+        if let Some(offset) = *copied {
+            copy(f, cx, operand, at(offset));
+        }
+    }
     copy(f, cx, &states[0], at(layer.scratch.states[0]));
     let cell_at = last_cell.map_or(at(layer.scratch.cell), |id| cx.result(id));
     if is_lstm {
@@ -196,7 +210,7 @@ pub(super) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node) -> Result<()> {
         };
         let mut result = Ok(());
         f.repeat(layer.steps, |f| {
-            result = one_step(f, cx, &layer, step, row_stride, weights, cell_at, extra);
+            result = one_step(f, cx, &layer, step, row_stride, weights, cell_at, &extras);
             f.advance(step.projected, x_strides[0] as i32 * 4 * direction);
             if all.is_some() {
                 f.set(step.before, step.after);
@@ -224,7 +238,7 @@ fn one_step(
     row_stride: usize,
     weights: u32,
     cell_at: u32,
-    extra: &[Operand],
+    extra: &[u32],
 ) -> Result<()> {
     let blocks = layer.hidden.div_ceil(LANES);
     let mut start = weights;
@@ -277,7 +291,7 @@ fn one_step(
                             after: shift(f, step.after),
                             cell: fixed(f, cell_at),
                             between: layer.scratch.between.map(|offset| fixed(f, cx.scratch() + offset as u32)),
-                            extra: extra.iter().map(|operand| fixed(f, cx.address(operand))).collect(),
+                            extra: extra.iter().map(|&address| fixed(f, address)).collect(),
                         };
                         let row_bytes = (layer.hidden * 4) as i32;
                         let rows = [(layer.rows / tile_rows, tile_rows), (1, layer.rows % tile_rows)];
@@ -578,7 +592,7 @@ fn activate(f: &mut Func, activation: &Activation, x: F32x4) -> F32x4 {
             let size = f.add(size, one);
             f.div(x, size)
         }
-        Activation::Softplus => x, // TODO-SOFTPLUS
+        Activation::Softplus => math::softplus(f, x),
         Activation::ThresholdedRelu(alpha) => {
             let (alpha, zero) = (f.splat(alpha), f.splat(0.0));
             let mask = f.op2(x, alpha, |s| {

@@ -7,3 +7,4 @@ mod fuzz;
 mod module;
 mod node_tests;
 mod protobuf;
+mod revision;

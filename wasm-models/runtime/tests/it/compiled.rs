@@ -23,18 +23,7 @@ const FIXTURES: [&str; 10] = [
 /// A dense layer and the fixtures, with their files.
 fn models() -> Vec<(&'static str, Vec<CompiledFile>)> {
     let mut models = vec![("dense", compile(&dense()).expect("files"))];
-    for name in FIXTURES {
-        match compile(&onnx(name)) {
-            Ok(files) => models.push((name, files)),
-            // Until every operator of the fixtures has its kernel.
-            Err(error)
-                if ["is not lowered", "no kernel for it yet"].iter().any(|it| error.to_string().contains(it)) =>
-            {
-                eprintln!("SKIPPED: {name}: {error}");
-            }
-            Err(error) => panic!("{name}: {error}"),
-        }
-    }
+    models.extend(FIXTURES.map(|name| (name, compile(&onnx(name)).unwrap_or_else(|error| panic!("{name}: {error}")))));
     models
 }
 

@@ -98,3 +98,27 @@ fn what_does_not_fit_is_named() {
     let error = compile(&bytes, &Options::default()).expect_err("a shape that does not fit");
     assert_eq!(error.to_string(), "node `y` (`RNN`): input 1 has shape [1, 1, 1], expected [1, 1, 2]");
 }
+
+/// As PyTorch exports `GRU(bias=False)`.
+#[test]
+fn a_wide_gru_without_bias_adds_none() {
+    const WIDE: usize = 20;
+    let noise = |shape: &[usize], seed| Data::F32(noise(shape.iter().product(), seed));
+    let (w, r) = ([1, 3 * WIDE, 2], [1, 3 * WIDE, WIDE]);
+    let attributes = [("hidden_size", Attr::Int(WIDE as i64)), ("linear_before_reset", Attr::Int(1))];
+    let bytes = OnnxModel::new(17)
+        .input("x", DType::F32, &[Some(3), Some(1), Some(2)])
+        .constant("w", &w, &noise(&w, 1))
+        .constant("r", &r, &noise(&r, 2))
+        .constant("offset", &[1], &Data::F32(vec![100.0]))
+        .node("GRU", &["x", "w", "r"], &["", "h"], &attributes)
+        .node("Add", &["h", "offset"], &["y"], &[])
+        .output("y")
+        .bytes();
+    let imported = crate::import::import(&bytes, &Options::default()).expect("imports");
+    let x = noise(&[3, 1, 2], 7);
+    let expected = eval::graph(&imported.graphs[0].1, std::slice::from_ref(&x));
+    let actual = Running::new(&compile(&bytes, &Options::default()).expect("compiles").wasm).run(1, &[x]);
+    let (Data::F32(actual), Data::F32(expected)) = (&actual[0], &expected[0]) else { panic!("types") };
+    assert_close(actual, expected, 1e-6);
+}

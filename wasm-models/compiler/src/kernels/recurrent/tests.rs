@@ -5,6 +5,19 @@ use crate::testkit::{Running, assert_close, compile_as_it_is, compile_graph};
 use crate::{Options, Variant, eval};
 
 const CELLS: usize = 7;
+const ACTIVATIONS: [Activation; 11] = [
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Relu,
+    Activation::Affine(0.5, 0.25),
+    Activation::LeakyRelu(0.1),
+    Activation::ScaledTanh(0.9, 1.1),
+    Activation::HardSigmoid(0.2, 0.5),
+    Activation::Elu(0.7),
+    Activation::Softsign,
+    Activation::Softplus,
+    Activation::ThresholdedRelu(0.3),
+];
 
 fn cell(kind: usize) -> Cell {
     let usual = [Activation::Sigmoid, Activation::Tanh, Activation::Tanh];
@@ -19,7 +32,7 @@ fn cell(kind: usize) -> Cell {
         3 => Cell::Gru { activations: gru, linear_before_reset: false },
         4 => Cell::Gru { activations: gru, linear_before_reset: true },
         5 => Cell::Rnn { activation: Activation::Tanh },
-        _ => Cell::Rnn { activation: Activation::LeakyRelu(0.1) },
+        _ => Cell::Rnn { activation: ACTIVATIONS[kind - 6] },
     }
 }
 
@@ -90,7 +103,13 @@ impl Case {
         let is_apart = matches!(cell, Cell::Gru { linear_before_reset: true, .. });
         if is_apart || (is_lstm && self.has_extra) {
             let len = if is_lstm { 3 * hidden } else { hidden };
-            inputs.push(given(&mut graph, "extra", &[len], 0.5, true));
+            // One number for all columns, or all in order.
+            inputs.push(if self.is_transposed {
+                let bias = graph.add_constant("extra", &[1], Data::F32(vec![0.4])).expect("a constant");
+                Operand { value: bias, offset: 0, shape: vec![len], strides: vec![0] }
+            } else {
+                given(&mut graph, "extra", &[len], 0.5, true)
+            });
         }
         let mut output = |name: &str, shape: &[usize], is_wanted: bool| {
             is_wanted.then(|| {
@@ -125,6 +144,25 @@ proptest! {
 
     #[test]
     fn layers_compute_what_they_should(case in cases()) {
+        check(&case, &Options::default(), 1e-5);
+    }
+}
+
+#[test]
+fn every_activation_is_its_function() {
+    for kind in 6..6 + ACTIVATIONS.len() {
+        let case = Case {
+            kind,
+            steps: 4,
+            rows: 3,
+            hidden: 17,
+            reverse: false,
+            clip: None,
+            has_extra: false,
+            is_constant: true,
+            is_transposed: false,
+            has_all: true,
+        };
         check(&case, &Options::default(), 1e-5);
     }
 }
