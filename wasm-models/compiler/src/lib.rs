@@ -21,6 +21,8 @@ mod onnx;
 mod passes;
 mod plan;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod testkit;
 
 use std::collections::BTreeMap;

@@ -133,10 +133,7 @@ fn one_direction(builder: &mut Builder, call: &Call<'_>, layer: &Layer, directio
     let (flat, is_swapped) = match (layer.x.reshaped(&[total, features]), swapped.reshaped(&[total, features])) {
         (Some(flat), _) => (flat, false),
         (None, Some(flat)) => (flat, true),
-        (None, None) => {
-            let copied = builder.map(call, Expr::Input(0), &[&layer.x])?;
-            (Operand::whole(copied.value, &[total, features]), false)
-        }
+        (None, None) => (builder.reshaped(call, &layer.x, &[total, features])?, false),
     };
     let product = Op::MatMul { epilogue: Expr::Result, packing: Packing::None };
     let inputs = vec![flat, w.transposed(&[1, 0])];
