@@ -1,7 +1,7 @@
 //! Compiled models against other engines, one thread each: `cargo bench --workspace --bench wasm`.
 //!
 //! Every engine gets the same ONNX file, which already holds only what its outputs need. Compiled modules run in wasmtime as
-//! machine code for this machine, in a fresh instance per call, with epoch checks. With `MOOLA_BENCH_PYTHON` (a Python with
+//! machine code for this machine, in a fresh instance per call from a pool, with epoch checks. With `MOOLA_BENCH_PYTHON` (a Python with
 //! onnxruntime and numpy; `cargo xtask bench` makes one), onnxruntime answers the same inputs with one thread. Times are
 //! medians; batch 1 and 32.
 //!
@@ -19,7 +19,7 @@ use moola_onnx::TractEngine;
 use moola_onnx::writer::Direction;
 use moola_tests::models::{Export, Model, lstm, random, simple_lstm, tcn, transformer, trees};
 use moola_wasm_compiler::{Options, Variant, compile};
-use moola_wasm_runtime::{RUNTIME, Target, WasmConfig, WasmEngine, precompile};
+use moola_wasm_runtime::{Instances, RUNTIME, Target, WasmConfig, WasmEngine, precompile};
 use serde_json::{Value, json};
 use wasmtime::{Config, Engine, Instance, Memory, Module, Store, TypedFunc};
 
@@ -96,7 +96,11 @@ impl Built {
             let started = Instant::now();
             let code = precompile(&compiled.wasm, target).map_err(|error| error.to_string())?;
             let precompile = started.elapsed();
-            let engine = WasmEngine::new(WasmConfig { deadline_ms: 10_000, ..WasmConfig::default() });
+            let engine = WasmEngine::new(WasmConfig {
+                deadline_ms: 10_000,
+                instances: Instances::Pooled(4),
+                ..WasmConfig::default()
+            });
             let artifact = Artifact {
                 file: format!("{}.cwasm", target.name()),
                 format: ModelFormat::Cwasm,

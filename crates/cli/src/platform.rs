@@ -18,7 +18,7 @@ use moola_core::serving::Predictor;
 use moola_core::training::TRAINER;
 use moola_local::{CommandTemplate, Local, LocalConfig, LocalEvents};
 use moola_onnx::TractEngine;
-use moola_wasm_runtime::{Instances, WasmCompiler, WasmConfig, WasmEngine};
+use moola_wasm_runtime::{WasmCompiler, WasmEngine};
 use tracing::warn;
 use utoipa::OpenApi as _;
 
@@ -54,17 +54,7 @@ impl EventHistory for History {
 fn wasm_engine(max_concurrent: usize) -> anyhow::Result<WasmEngine> {
     let num_cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = u32::try_from(max_concurrent.max(num_cores) + SPARE_INSTANCES).unwrap_or(u32::MAX);
-    let pooled = WasmConfig { instances: Instances::Pooled(count), ..WasmConfig::default() };
-    match WasmEngine::new(pooled) {
-        Ok(engine) => Ok(engine),
-        Err(error) => {
-            warn!(
-                error = error.chain(),
-                "no room is reserved for instances of models: each is mapped when it is needed"
-            );
-            WasmEngine::new(WasmConfig::default()).map_err(from_core)
-        }
-    }
+    WasmEngine::pooled(count).map_err(from_core)
 }
 
 impl Platform {

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use moola_core::ports::Engine;
-use moola_wasm_runtime::{WasmConfig, WasmEngine};
+use moola_wasm_runtime::WasmEngine;
 
 /// Names the function that runs what is not compiled.
 const NATIVE: &str = "MOOLA_PREDICT_NATIVE";
+/// Places for instances of models. Lambda sends one request at a time.
+const INSTANCES: u32 = 4;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     moola_aws::lambda::init_tracing();
-    // One request at a time: instances are mapped when they are needed.
-    let wasm = WasmEngine::new(WasmConfig::default()).map_err(|error| anyhow::anyhow!("{}", error.chain()))?;
+    let wasm = WasmEngine::pooled(INSTANCES).map_err(|error| anyhow::anyhow!("{}", error.chain()))?;
     let engines: Vec<Arc<dyn Engine>> = vec![Arc::new(wasm)];
     moola_predict::run("predict", engines, Some(NATIVE)).await
 }

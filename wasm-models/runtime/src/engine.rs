@@ -6,7 +6,8 @@ use std::time::Duration;
 use moola_core::Result;
 use moola_core::ports::{Artifact, Engine, LoadedModel, ModelFormat};
 use serde::{Deserialize, Serialize};
-use wasmtime::{InstanceAllocationStrategy, Module, PoolingAllocationConfig};
+use tracing::warn;
+use wasmtime::{Enabled, InstanceAllocationStrategy, Module, PoolingAllocationConfig};
 
 use crate::model::WasmModel;
 use crate::settings::{self, RUNTIME, Target};
@@ -24,6 +25,9 @@ pub struct WasmConfig {
     /// Where instances come from.
     pub instances: Instances,
 }
+
+/// Bytes that a place of the pool keeps between requests.
+const KEPT_BYTES: usize = 4 << 20;
 
 /// Where the fresh instance of every request comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,12 +80,30 @@ impl WasmEngine {
                 .total_tables(count)
                 .max_memories_per_module(1)
                 .max_tables_per_module(1)
-                .max_memory_size(config.max_memory_bytes);
+                .max_memory_size(config.max_memory_bytes)
+                // Memory is cleaned by writing, not by giving pages back: faults cost more than the model otherwise.
+                .linear_memory_keep_resident(KEPT_BYTES)
+                .pagemap_scan(Enabled::Auto);
             settings.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         }
         let engine = wasmtime::Engine::new(&settings)
             .map_err(|error| invalid(format!("the engine cannot be set up for {config:?}: {error:#}")))?;
         Ok(Self { engine, config, target: Target::host(), ticker: Mutex::default() })
+    }
+
+    /// An engine with `count` places for instances, or, where the machine has no room for them, one that maps each when it is needed.
+    ///
+    /// # Errors
+    /// Those of [`WasmEngine::new`].
+    pub fn pooled(count: u32) -> Result<Self> {
+        let pooled = Self::new(WasmConfig { instances: Instances::Pooled(count), ..WasmConfig::default() });
+        pooled.or_else(|error| {
+            warn!(
+                error = error.chain(),
+                "no room is reserved for instances of models: each is mapped when it is needed"
+            );
+            Self::new(WasmConfig::default())
+        })
     }
 
     fn ticker(&self) -> Result<Arc<Ticker>> {
