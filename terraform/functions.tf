@@ -27,10 +27,12 @@ locals {
   }
 
   defaults = {
+    # timeout_secs: up to 3 s for news of what serves, then up to 12 s for predict_native (LIMIT in
+    # crates/aws/src/lambda/other.rs), and some for itself.
     predict = {
       description  = "Predicts with compiled models, and logs predictions and outcomes."
       memory_mb    = 1024
-      timeout_secs = 15
+      timeout_secs = 20
       batch_size   = null
       access = {
         read   = ["models/", "datasets/", "predictions/", "outcomes/"]

@@ -67,6 +67,9 @@ const HEAVY: &[(&str, &[&str])] = &[
     ("wasmtime", &["moola-wasm-runtime"]),
 ];
 
+/// What the function `predict` must not link, itself or through others: see ADR 0017.
+const NOT_IN_PREDICT: &[&str] = &["cranelift-codegen", "parquet", "tract"];
+
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -146,9 +149,35 @@ pub(crate) fn run() -> Result<()> {
             findings.push(format!("`{}` has the licence {licence}", package.name));
         }
     }
+    findings.extend(predict_findings()?);
     if findings.is_empty() {
         println!("lint: {} packages, {} dependencies, no finding", ours.len(), others.len());
         return Ok(());
     }
     bail!("{}", findings.join("\n"));
+}
+
+/// `cargo metadata` has the features of the whole workspace at once; `cargo tree` those of one package, as it is built.
+fn predict_findings() -> Result<Vec<String>> {
+    let tree = ["tree", "--package=moola-predict", "--edges=normal", "--prefix=none", "--locked"];
+    let output = Command::new(env!("CARGO")).args(tree).output()?;
+    if !output.status.success() {
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8(output.stdout).context("cargo tree")?;
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    if !names.contains("moola-wasm-runtime") {
+        bail!("cargo tree says nothing of what `moola-predict` depends on");
+    }
+    let is_barred = |name: &&str| {
+        NOT_IN_PREDICT
+            .iter()
+            .any(|barred| name.strip_prefix(barred).is_some_and(|it| it.is_empty() || it.starts_with('-')))
+    };
+    let barred = names.into_iter().filter(is_barred);
+    Ok(barred
+        .map(|name| {
+            format!("`moola-predict` must not link `{name}`; `cargo tree -p moola-predict -i {name}` tells why")
+        })
+        .collect())
 }

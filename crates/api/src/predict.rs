@@ -28,7 +28,7 @@ pub use wire::{
 };
 
 use crate::RequestId;
-use crate::error::{ApiError, ApiResult, ErrorBody};
+use crate::error::{ApiError, ApiResult, ErrorBody, NotHere};
 use crate::extract::{self, BodyLimit, Json, Path, Query};
 use crate::metrics::Metrics;
 
@@ -248,7 +248,10 @@ impl<'a> Call<'a> {
         let mut response = answer.unwrap_or_else(IntoResponse::into_response);
         let total = self.started.elapsed();
         let version = self.version.as_ref().map(|(model, version)| (model.as_str(), *version));
-        self.state.metrics.answered(self.route, version, response.status(), total);
+        // What is handed on is answered, and counted, elsewhere.
+        if !(self.state.hands_on && response.extensions().get::<NotHere>().is_some()) {
+            self.state.metrics.answered(self.route, version, response.status(), total);
+        }
         let timings = self.timings.unwrap_or_default();
         let spent = [
             ("parse", self.parse),

@@ -20,6 +20,8 @@ use crate::{container, invalid};
 pub struct WasmConfig {
     /// The longest that a call of a module may take, for at most as many rows as it takes at once.
     pub deadline_ms: u64,
+    /// The longest that a request may take, with all its rows: no further call begins after that.
+    pub request_ms: u64,
     /// The largest memory of a module.
     pub max_memory_bytes: usize,
     /// Where instances come from.
@@ -42,7 +44,7 @@ pub enum Instances {
 
 impl Default for WasmConfig {
     fn default() -> Self {
-        Self { deadline_ms: 1000, max_memory_bytes: 256 << 20, instances: Instances::OnDemand }
+        Self { deadline_ms: 1000, request_ms: 10_000, max_memory_bytes: 256 << 20, instances: Instances::OnDemand }
     }
 }
 

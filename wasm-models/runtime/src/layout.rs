@@ -47,6 +47,7 @@ pub(crate) struct Layout {
     /// At least 1.
     pub(crate) max_rows: usize,
     pub(crate) inputs: Vec<Port>,
+    /// Those of floats, at least one. As the native engine has it: labels and the like stay inside.
     pub(crate) outputs: Vec<Port>,
 }
 
@@ -113,10 +114,15 @@ impl Layout {
         if descriptor.max_rows == 0 {
             return Err(invalid("`max_rows` is 0, expected at least 1"));
         }
+        let has_outputs = !descriptor.outputs.is_empty();
+        let outputs: Vec<Entry> = descriptor.outputs.into_iter().filter(|entry| entry.r#type.is_float()).collect();
+        if has_outputs && outputs.is_empty() {
+            return Err(invalid("the model has no output of type `float32` or `float64`, expected at least one"));
+        }
         let layout = Self {
             max_rows: descriptor.max_rows,
             inputs: ports("input", descriptor.inputs, descriptor.max_rows, memory.len())?,
-            outputs: ports("output", descriptor.outputs, descriptor.max_rows, memory.len())?,
+            outputs: ports("output", outputs, descriptor.max_rows, memory.len())?,
         };
         layout.check_overlap(range)?;
         Ok(layout)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use moola_core::ports::{LoadedModel, Tensor};
 use moola_core::{Error, ErrorKind, Result};
@@ -16,8 +17,10 @@ use crate::invalid;
 use crate::layout::{ABI, Layout};
 use crate::ticker::Ticker;
 
-/// Numbers of the largest input of a call, as for the native engine.
+/// Numbers of the largest input of a request, as for the native engine, and of its outputs together.
 const MAX_ELEMENTS: usize = 1 << 26;
+/// Between two looks for a place of the pool while a model is loaded.
+const PLACE_WAIT: Duration = Duration::from_millis(5);
 /// More than any compiled model has: it has none.
 const MAX_TABLE_ELEMENTS: usize = 1 << 16;
 
@@ -33,6 +36,7 @@ pub(crate) struct WasmModel {
     max_memory_bytes: usize,
     deadline_ms: u64,
     deadline_ticks: u64,
+    request_ms: u64,
     ticker: Arc<Ticker>,
 }
 
@@ -60,14 +64,10 @@ impl WasmModel {
             max_memory_bytes: config.max_memory_bytes,
             deadline_ms: config.deadline_ms,
             deadline_ticks,
+            request_ms: config.request_ms,
             ticker,
         };
-        let mut layout = model.read_layout(export)?;
-        // As the native engine has it: labels and the like stay inside.
-        layout.outputs.retain(|port| port.kind.is_float());
-        if layout.outputs.is_empty() {
-            return Err(invalid("the model has no output of type `float32` or `float64`, expected at least one"));
-        }
+        let layout = model.read_layout(export)?;
         let describe = |ports: &[crate::layout::Port]| {
             ports.iter().map(|port| (port.name.clone(), port.shape.iter().copied().map(Some).collect())).collect()
         };
@@ -78,7 +78,7 @@ impl WasmModel {
 
     fn read_layout(&self, export: impl Fn(&'static str) -> Result<ModuleExport>) -> Result<Layout> {
         let _call = self.ticker.begin();
-        let mut instance = self.instance().map_err(|error| match error.kind() {
+        let mut instance = self.awaited_instance().map_err(|error| match error.kind() {
             ErrorKind::Internal => invalid("the module cannot be instantiated").with_source(error),
             _ => error,
         })?;
@@ -92,6 +92,23 @@ impl WasmModel {
             return Err(Error::invalid("abi", abi, ABI));
         }
         Layout::read(instance.memory.data(&instance.store), descriptor, len)
+    }
+
+    /// An instance while requests may have all places of the pool: waits for one as long as a request may take.
+    fn awaited_instance(&self) -> Result<Instance> {
+        let started = Instant::now();
+        loop {
+            match self.instance() {
+                Err(error) if error.kind() == ErrorKind::Unavailable && !self.is_over(started) => {
+                    std::thread::sleep(PLACE_WAIT);
+                }
+                instance => return instance,
+            }
+        }
+    }
+
+    fn is_over(&self, started: Instant) -> bool {
+        started.elapsed() >= Duration::from_millis(self.request_ms)
     }
 
     fn instance(&self) -> Result<Instance> {
@@ -123,7 +140,8 @@ impl WasmModel {
             return Error::unavailable(format!("no place for an instance: {error:#}"));
         }
         if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-            return Error::internal(format!("the model did not answer within {} ms", self.deadline_ms));
+            // Mostly the machine is busy.
+            return Error::unavailable(format!("the model did not answer within {} ms", self.deadline_ms));
         }
         Error::internal(format!("the model failed: {error:#}"))
     }
@@ -148,6 +166,13 @@ impl WasmModel {
                 return Err(invalid(format!("input `{name}` has {len} numbers, expected at most {MAX_ELEMENTS}")));
             }
             convert::check(port, tensor)?;
+        }
+        let row_len = self.layout.outputs.iter().try_fold(0_usize, |sum, port| sum.checked_add(port.row_len()));
+        let len = row_len.and_then(|row_len| row_len.checked_mul(batch));
+        if len.is_none_or(|len| len > MAX_ELEMENTS) {
+            return Err(invalid(format!(
+                "a batch of {batch} has outputs of more than {MAX_ELEMENTS} numbers together, expected at most so many"
+            )));
         }
         Ok(batch)
     }
@@ -184,12 +209,19 @@ impl LoadedModel for WasmModel {
 
     fn run(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let batch = self.batch_of(&inputs)?;
+        let started = Instant::now();
         let _call = self.ticker.begin();
         let mut instance = self.instance()?;
         let outputs = &self.layout.outputs;
         let first = batch.min(self.layout.max_rows);
         let mut data = outputs.iter().map(|port| Vec::with_capacity(first * port.row_len())).collect::<Vec<_>>();
         for row in (0..batch).step_by(self.layout.max_rows) {
+            if row > 0 && self.is_over(started) {
+                return Err(Error::unavailable(format!(
+                    "the model answered {row} of {batch} rows within {} ms",
+                    self.request_ms
+                )));
+            }
             let num_rows = self.layout.max_rows.min(batch - row);
             let memory = instance.memory.data_mut(&mut instance.store);
             for (tensor, port) in inputs.iter().zip(&self.layout.inputs) {

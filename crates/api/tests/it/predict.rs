@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::http::StatusCode;
-use moola_api::predict::{PredictAnswerV1, PredictAnswerV2, PredictedValue};
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode};
+use moola_api::error::NotHere;
+use moola_api::predict::{PredictAnswerV1, PredictAnswerV2, PredictedValue, Serving};
 use moola_core::ports::{Artifact, Engine as _};
-use moola_core::serving::{LogConfig, ServingConfig};
+use moola_core::serving::{LogConfig, Predictor, ServingConfig};
 use moola_core::{inputs, recent};
 use moola_onnx::TractEngine;
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
 use crate::fixture::{App, MODEL, V2, WINDOW, bars, new_version, one_window, rows};
 
@@ -325,6 +328,28 @@ async fn overload_is_refused_for_now() {
         }
     }
     assert!(answered >= 1 && refused >= 1, "{answered} {refused}");
+}
+
+/// What another program answers is counted there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_handed_on_is_not_counted() {
+    let app = App::serving(ServingConfig::default()).await;
+    for hands_on in [true, false] {
+        let predictor = Predictor::start(app.memory.ports(), Vec::new(), ServingConfig::default());
+        predictor.refresh().await.unwrap();
+        let serving = Serving::new(predictor).handing_on(hands_on);
+        let router = moola_api::predict::router(serving.clone()).merge(moola_api::health::router(serving));
+        let router = moola_api::finish(router, app.memory.ports().ids);
+        let request = Request::post(V2).header("content-type", "application/json");
+        let request = request.body(Body::from(one_window().to_string())).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        assert!(response.status() == StatusCode::SERVICE_UNAVAILABLE, "{response:?}");
+        assert!(response.extensions().get::<NotHere>().is_some(), "{response:?}");
+        let metrics = router.oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
+        let metrics = to_bytes(metrics.into_body(), 1 << 20).await.unwrap();
+        let metrics = String::from_utf8_lossy(&metrics);
+        assert_eq!(metrics.contains("status=\"503\""), !hands_on, "{metrics}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_lambda::Client;
+use aws_sdk_lambda::config::retry::RetryConfig;
 use aws_sdk_lambda::error::SdkError;
 use aws_sdk_lambda::primitives::Blob;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -15,7 +16,8 @@ use moola_core::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// The longest that the other function may take, its cold start included; the caller's own time runs out after that.
+/// The longest that the other function may take, its cold start included. The timeout of `predict` (20 s in
+/// terraform/functions.tf) leaves time for its own work before and after.
 const LIMIT: Duration = Duration::from_secs(12);
 
 /// A function that this one may invoke.
@@ -45,7 +47,11 @@ impl OtherFunction {
     #[must_use]
     pub fn new(config: &SdkConfig, name: impl Into<String>) -> Self {
         let timeouts = TimeoutConfig::builder().read_timeout(LIMIT).operation_timeout(LIMIT).build();
-        let config = aws_sdk_lambda::config::Builder::from(config).timeout_config(timeouts).build();
+        // Asked again, a busy or slow function would only have more to do; and the first call may be at work still.
+        let config = aws_sdk_lambda::config::Builder::from(config)
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::disabled())
+            .build();
         Self { client: Client::from_conf(config), name: name.into() }
     }
 

@@ -79,6 +79,7 @@ impl Builds {
     }
 
     /// Builds a version as an operator wants it, and lets it serve so. The same again returns the build that is there.
+    /// Its files that are missing or damaged are compiled again.
     ///
     /// # Errors
     /// `NotFound`; `Refused` where this program has no compiler, or the compiled model is wanted and there is none that
@@ -156,6 +157,7 @@ impl Builds {
         let fingerprint = self.engines.compiler.as_ref().map_or("none", |compiler| compiler.fingerprint()).to_owned();
         let id = build_id(target, &fingerprint, choice, &self.config);
         if let Some((build, sha256)) = read_build(blobs, signer, target, &id).await? {
+            self.repair(target, &build).await?;
             return Ok((build, BuildRef { id, sha256 }));
         }
         let (outcome, compiled) = self.try_out(target, choice).await?;
@@ -164,10 +166,8 @@ impl Builds {
             let message = format!("model version `{model}/{version}` cannot be served as WASM: {}", outcome.reason);
             return Err(Error::new(ErrorKind::Refused, message).with_hint("`auto` lets the native engine serve it"));
         }
-        let described = compiled.iter().map(|file| BuildFile {
-            artifact: file.artifact.clone(),
-            digest: FileDigest { size_bytes: file.bytes.len() as u64, sha256: sha256_hex(&file.bytes) },
-        });
+        let described =
+            compiled.iter().map(|file| BuildFile { artifact: file.artifact.clone(), digest: digest(&file.bytes) });
         let described: Vec<BuildFile> = described.collect();
         let is_wasm = outcome.engine == WASM;
         let build = BuildManifest {
@@ -218,10 +218,11 @@ impl Builds {
         });
         let (outcome, files) = match done.await {
             Ok(done) => done?,
-            Err(panic) => {
+            Err(panic) if panic.is_panic() => {
                 let reason = format!("the compiler failed: {panic}");
                 (Outcome::native(EngineGround::Refused, reason), Vec::new())
             }
+            Err(cut_off) => return Err(Error::unavailable("a build was cut off").with_source(cut_off)),
         };
         let (model, version, reason) = (&target.model, target.version, &outcome.reason);
         match outcome.ground {
@@ -230,6 +231,37 @@ impl Builds {
             _ => info!(model, version, engine = outcome.engine, reason, "built"),
         }
         Ok((outcome, files))
+    }
+
+    /// Writes those files of a signed build anew that are missing or not what was signed: the compiler makes equal bytes of
+    /// equal models.
+    async fn repair(&self, target: &Target, build: &BuildManifest) -> Result<()> {
+        let (blobs, signer) = (&*self.ports.blobs, &*self.ports.signer);
+        let mut damaged = Vec::new();
+        for file in &build.files {
+            let key = paths::build(&target.model, target.version, &build.build, &file.artifact.file);
+            match blobs.get(&key).await {
+                Ok(bytes) if digest(&bytes) == file.digest => {}
+                Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => return Err(error),
+                Ok(_) | Err(_) => damaged.push((key, file)),
+            }
+        }
+        let (Some((first, _)), Some(compiler)) = (damaged.first(), self.engines.compiler.clone()) else {
+            return Ok(());
+        };
+        warn!(model = target.model, version = target.version, key = first, "a build is damaged: compiled again");
+        let package = load_package(blobs, signer, &Target { build: None, ..target.clone() }).await?;
+        let onnx = package.file(blobs, paths::MODEL_ONNX).await?;
+        let compiled = tokio::task::spawn_blocking(move || trial::compile(&package.manifest, &onnx, &*compiler)).await;
+        let compiled = compiled.map_err(|error| Error::internal("compiling a model again").with_source(error))??;
+        for (key, file) in damaged {
+            let made =
+                compiled.iter().find(|made| made.artifact == file.artifact && digest(&made.bytes) == file.digest);
+            let made = made.ok_or_else(|| foreign(&key))?;
+            // Whatever lies there, these are the bytes that were signed.
+            blobs.put(&key, made.bytes.clone().into(), PutMode::Overwrite).await?;
+        }
+        Ok(())
     }
 
     /// Writes a compiled file. What lies there already must be the same: the compiler makes equal bytes of equal models.
@@ -323,6 +355,10 @@ fn build_id(target: &Target, fingerprint: &str, choice: EngineChoice, config: &B
     };
     let text = format!("{}\n{fingerprint}\n{choice}{limit}", target.manifest_sha256);
     sha256_hex(text.as_bytes())[..32].to_owned()
+}
+
+fn digest(bytes: &[u8]) -> FileDigest {
+    FileDigest { size_bytes: bytes.len() as u64, sha256: sha256_hex(bytes) }
 }
 
 fn foreign(key: &str) -> Error {

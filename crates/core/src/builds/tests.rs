@@ -148,6 +148,75 @@ async fn engines_stand_in_for_others_only_where_that_is_right() {
     assert_eq!(fallback.load(&built).await.unwrap().0.engine.name(), NATIVE);
 }
 
+/// A build is for good, so what may go better another time is no reason for one.
+#[tokio::test]
+async fn a_call_that_took_too_long_decides_nothing() {
+    #[derive(Debug)]
+    struct Busy(Arc<ToyEngine>);
+    #[derive(Debug)]
+    struct BusyModel(Arc<dyn LoadedModel>);
+    impl Engine for Busy {
+        fn name(&self) -> &'static str {
+            self.0.name()
+        }
+        fn choose<'a>(&self, artifacts: &'a [crate::ports::Artifact]) -> Option<&'a crate::ports::Artifact> {
+            self.0.choose(artifacts)
+        }
+        fn load(&self, artifact: &crate::ports::Artifact, bytes: &[u8]) -> Result<Arc<dyn LoadedModel>> {
+            Ok(Arc::new(BusyModel(self.0.load(artifact, bytes)?)))
+        }
+    }
+    impl LoadedModel for BusyModel {
+        fn inputs(&self) -> &[(String, Vec<Option<usize>>)] {
+            self.0.inputs()
+        }
+        fn outputs(&self) -> &[(String, Vec<Option<usize>>)] {
+            self.0.outputs()
+        }
+        fn run(&self, inputs: Vec<crate::ports::Tensor>) -> Result<Vec<crate::ports::Tensor>> {
+            // A single row is in time.
+            if inputs[0].num_rows() == 1 { self.0.run(inputs) } else { Err(Error::unavailable("too late")) }
+        }
+    }
+    let memory = Memory::new();
+    let record = Registry::new(memory.ports()).register(new_version("0.01")).await.unwrap();
+    let busy: [[Arc<dyn Engine>; 2]; 2] = [
+        [Arc::new(Busy(ToyEngine::wasm(WINDOW))), ToyEngine::native(WINDOW)],
+        [ToyEngine::wasm(WINDOW), Arc::new(Busy(ToyEngine::native(WINDOW)))],
+    ];
+    for engines in busy {
+        let error = builds(&memory, engines.into(), 1e9).ensure(record.clone()).await.unwrap_err();
+        assert!(error.is_retryable() && error.chain().contains("too late"), "{}", error.chain());
+    }
+    let built = builds(&memory, both(), 1e9).ensure(record).await.unwrap();
+    assert_eq!(built.build.unwrap().engine, WASM);
+}
+
+#[tokio::test]
+async fn damaged_files_of_a_build_are_made_again() {
+    let memory = Memory::new();
+    let record = Registry::new(memory.ports()).register(new_version("0.01")).await.unwrap();
+    let builds = builds(&memory, both(), 1e9);
+    let record = builds.ensure(record).await.unwrap();
+    let id = &record.build.as_ref().unwrap().reference.id;
+    let key = |file: &str| paths::build("m", 1, id, file);
+    let blobs = memory.ports().blobs;
+    let files = [key("toy.cwasm"), key("other.cwasm"), key("model.wasm")];
+    let mut good = Vec::new();
+    for file in &files {
+        good.push(blobs.get(file).await.unwrap());
+    }
+    blobs.delete(&files[0]).await.unwrap();
+    blobs.put(&files[1], Bytes::from_static(b"compiled 7"), PutMode::Overwrite).await.unwrap();
+    assert!(builds.load(&record).await.is_err());
+    let again = builds.build("m", 1, EngineChoice::Auto, &by_hand()).await.unwrap();
+    assert_eq!(again.build.as_ref().unwrap().reference, record.build.as_ref().unwrap().reference);
+    for (file, good) in files.iter().zip(&good) {
+        assert_eq!(blobs.get(file).await.unwrap(), good, "{file}");
+    }
+    assert_eq!(builds.load(&again).await.unwrap().0.engine.name(), WASM);
+}
+
 /// Serving follows the build as it follows the version.
 #[tokio::test(flavor = "multi_thread")]
 async fn serving_follows_the_build() {

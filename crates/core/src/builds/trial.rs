@@ -51,7 +51,8 @@ pub(super) struct Subject<'a> {
 /// Compiles the model, compares the engines on fixed inputs, measures both and chooses.
 ///
 /// # Errors
-/// `Invalid` where neither engine can run the model.
+/// `Invalid` where neither engine can run the model; what may go better another time, such as a call that took too long: a
+/// build is for good.
 pub(super) fn run(
     subject: &Subject<'_>,
     compiler: &dyn Compiler,
@@ -59,19 +60,18 @@ pub(super) fn run(
 ) -> Result<(Outcome, Vec<CompiledFile>)> {
     let manifest = subject.manifest;
     let native = subject.load(NATIVE, &[(Artifact::onnx(), subject.onnx)]);
-    let request = CompileRequest {
-        onnx: subject.onnx,
-        model: &manifest.model,
-        version: manifest.version,
-        feature_set_hash: manifest.feature_set.as_ref().map(|set| set.hash()),
-    };
-    let compiled = compiler.compile(&request).and_then(|files| {
+    let compiled = compile(manifest, subject.onnx, compiler).and_then(|files| {
         let named: Vec<(Artifact, &[u8])> =
             files.iter().map(|file| (file.artifact.clone(), file.bytes.as_slice())).collect();
         let loaded = subject.load(WASM, &named)?;
         Ok((loaded, files))
     });
+    let native = match native {
+        Err(error) if error.is_retryable() => return Err(error),
+        native => native,
+    };
     let (wasm, files) = match (compiled, &native) {
+        (Err(error), _) if error.is_retryable() => return Err(error),
         (Ok(compiled), _) => compiled,
         (Err(refused), Ok(_)) => return Ok((Outcome::native(EngineGround::Refused, refused.chain()), Vec::new())),
         (Err(refused), Err(native)) => {
@@ -93,10 +93,12 @@ pub(super) fn run(
                 format!("outputs differ by {difference:.1e} of their scale, at most {TOLERANCE:.0e} is accepted");
             return Ok((Outcome::native(EngineGround::Differs, reason), files));
         }
+        Err(error) if error.is_retryable() => return Err(error),
         Err(error) => return Ok((Outcome::native(EngineGround::Differs, error.chain()), files)),
     };
     let (native, wasm) = match times(manifest, &*native, &*wasm) {
         Ok(times) => times,
+        Err(error) if error.is_retryable() => return Err(error),
         Err(error) => return Ok((Outcome::native(EngineGround::Differs, error.chain()), files)),
     };
     let benchmark = Benchmark { max_difference, native, wasm };
@@ -111,6 +113,16 @@ pub(super) fn run(
         _ => (WASM, EngineGround::Override, format!("an operator asked for it; {measured}")),
     };
     Ok((Outcome { engine, ground, reason, benchmark: Some(benchmark) }, files))
+}
+
+/// Compiles the model of a package.
+pub(super) fn compile(manifest: &ModelManifest, onnx: &[u8], compiler: &dyn Compiler) -> Result<Vec<CompiledFile>> {
+    compiler.compile(&CompileRequest {
+        onnx,
+        model: &manifest.model,
+        version: manifest.version,
+        feature_set_hash: manifest.feature_set.as_ref().map(|set| set.hash()),
+    })
 }
 
 impl Subject<'_> {

@@ -41,7 +41,9 @@ fn a_request_that_fails_costs_only_itself() {
             (8.0, "out of bounds memory access"),
         ] {
             let error = model.run(rows(&[mood, 0.0, 0.0])).expect_err("a failure");
-            assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+            // What took too long may be faster on a machine that is less busy.
+            let kind = if mood == 1.0 { ErrorKind::Unavailable } else { ErrorKind::Internal };
+            assert_eq!(error.kind(), kind, "{error}");
             assert!(error.to_string().contains(message), "{error}");
             assert_affine(&*model, &[0.0, mood, 9.0]);
         }
@@ -68,9 +70,9 @@ fn a_pool_that_is_used_up_refuses_and_recovers() {
         // May itself be refused by a request of the other thread: then it asks again.
         let looping = scope.spawn(|| {
             loop {
-                let error = model.run(rows(&[1.0; 3])).expect_err("a failure");
-                if error.kind() != ErrorKind::Unavailable {
-                    return error.to_string();
+                let text = model.run(rows(&[1.0; 3])).expect_err("a failure").to_string();
+                if !text.contains("no place for an instance") {
+                    return text;
                 }
             }
         });
@@ -86,6 +88,59 @@ fn a_pool_that_is_used_up_refuses_and_recovers() {
         assert_eq!(looping.join().expect("no panic"), "the model did not answer within 2000 ms");
     });
     assert_affine(&*model, &[0.0; 3]);
+}
+
+#[test]
+fn a_model_is_loaded_while_the_pool_is_used_up() {
+    let config = WasmConfig { deadline_ms: 300, instances: Instances::Pooled(1), ..WasmConfig::default() };
+    let engine = WasmEngine::new(config).expect("an engine");
+    let model = engine.load(&wasm_artifact(), &moody().wasm()).expect("a model");
+    std::thread::scope(|scope| {
+        let looping = scope.spawn(|| model.run(rows(&[1.0; 3])).expect_err("a failure").to_string());
+        let mut loaded = Vec::new();
+        while loaded.is_empty() || !looping.is_finished() {
+            loaded.push(engine.load(&wasm_artifact(), &Text::default().wasm()).expect("a model"));
+        }
+        assert_affine(&**loaded.last().expect("a model"), &[1.0; 3]);
+    });
+}
+
+#[test]
+fn a_request_of_many_calls_ends_at_its_own_limit() {
+    let config = WasmConfig { request_ms: 0, ..WasmConfig::default() };
+    let model = WasmEngine::new(config).expect("an engine").load(&wasm_artifact(), &Text::default().wasm());
+    let model = model.expect("a model");
+    // A call takes up to 8 rows.
+    assert_affine(&*model, &[1.0; 24]);
+    let error = model.run(rows(&[1.0; 27])).expect_err("a failure");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.to_string(), "the model answered 8 of 9 rows within 0 ms");
+}
+
+#[test]
+fn outputs_are_limited_together() {
+    // One row gives 2^24 numbers, so that 5 rows give more than a request may have.
+    let descriptor = DESCRIPTOR
+        .replace(r#""max_rows": 8"#, r#""max_rows": 1"#)
+        .replace(r#""offset": 2048, "row_bytes": 12"#, r#""offset": 2048, "row_bytes": 67108864"#);
+    let (head, outputs) = descriptor.split_once(r#""outputs""#).expect("outputs");
+    let descriptor = format!("{head}\"outputs\"{}", outputs.replace("[null, 3]", "[null, 16777216]"));
+    let text = Text { descriptor, memory: "1025 1025".to_owned(), ..Text::default() };
+    let model = load(&text).expect("a model");
+    let error = model.run(rows(&[1.0; 15])).expect_err("a refusal");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("a batch of 5 has outputs of more than 67108864 numbers"), "{error}");
+    let outputs = model.run(rows(&[1.0; 3])).expect("outputs");
+    assert_eq!(outputs[0].shape(), [1, 1 << 24]);
+}
+
+/// Labels may have a shape that only floats must not have.
+#[test]
+fn outputs_of_other_types_are_left_out_whatever_their_shape() {
+    let labels = r#""outputs": [{"name": "labels", "type": "int64", "shape": [], "offset": 4096, "row_bytes": 8}, "#;
+    let descriptor = DESCRIPTOR.replace(r#""outputs": ["#, labels);
+    assert_ne!(descriptor, DESCRIPTOR);
+    assert_affine(&*load(&Text { descriptor, ..Text::default() }).expect("a model"), &[1.0; 3]);
 }
 
 fn refused(text: &Text) -> String {
