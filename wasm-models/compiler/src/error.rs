@@ -9,6 +9,8 @@ pub struct CompileError {
     pub operator: Option<String>,
     /// What is wrong and what would be accepted.
     pub reason: String,
+    /// Whether the compiler is wrong, not the model.
+    pub is_fault: bool,
 }
 
 /// What the compiler returns.
@@ -17,12 +19,18 @@ pub type Result<T, E = CompileError> = std::result::Result<T, E>;
 impl CompileError {
     /// About the model as a whole.
     pub fn model(reason: impl Into<String>) -> Self {
-        Self { node: None, operator: None, reason: reason.into() }
+        Self { node: None, operator: None, reason: reason.into(), is_fault: false }
     }
 
     /// About a node whose operator is not known yet; see [`CompileError::at`].
     pub fn node(name: &str, reason: impl Into<String>) -> Self {
-        Self { node: Some(name.to_owned()), operator: None, reason: reason.into() }
+        Self { node: Some(name.to_owned()), ..Self::model(reason) }
+    }
+
+    /// Says that the compiler is wrong.
+    #[must_use]
+    pub fn as_fault(self) -> Self {
+        Self { is_fault: true, ..self }
     }
 
     /// Says which node is meant, unless that is known.

@@ -203,10 +203,9 @@ fn to_json(value: &impl Serialize) -> Result<Vec<u8>> {
 fn validate(wasm: &[u8], variant: Variant) -> Result<()> {
     let mut features = WasmFeatures::WASM2;
     features.set(WasmFeatures::RELAXED_SIMD, variant == Variant::RelaxedSimd);
-    Validator::new_with_features(features)
-        .validate_all(wasm)
-        .map(|_| ())
-        .map_err(|error| CompileError::model(format!("a fault of the compiler: its module is not valid: {error}")))
+    Validator::new_with_features(features).validate_all(wasm).map(|_| ()).map_err(|error| {
+        CompileError::model(format!("a fault of the compiler: its module is not valid: {error}")).as_fault()
+    })
 }
 
 fn place_constants(graph: &Graph, constants: &mut Constants) -> Result<HashMap<ValueId, u32>> {

@@ -127,8 +127,13 @@ pub(crate) fn plan(graph: &Graph, constants: &HashMap<ValueId, u32>, start: usiz
         }
     }
     let num_values = pieces.len();
+    let mut scratch_owners = Vec::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        pieces.push(Piece { bytes: kernels::scratch_bytes(graph, node), first: index, last: index, address: 0 });
+        let bytes = kernels::scratch_bytes(graph, node);
+        if bytes > 0 {
+            pieces.push(Piece { bytes, first: index, last: index, address: 0 });
+            scratch_owners.push(index);
+        }
     }
     let size = place(&mut pieces)?;
     let address = |piece: &Piece| {
@@ -145,7 +150,11 @@ pub(crate) fn plan(graph: &Graph, constants: &HashMap<ValueId, u32>, start: usiz
     for (id, piece) in owners.iter().zip(&pieces) {
         addresses[id.0] = Some(address(piece)?);
     }
-    let scratch = pieces[num_values..].iter().map(address).collect::<Result<_>>()?;
+    // A node without scratch memory has an address that it does not use.
+    let mut scratch = vec![start as u32; graph.nodes.len()];
+    for (index, piece) in scratch_owners.iter().zip(&pieces[num_values..]) {
+        scratch[*index] = address(piece)?;
+    }
     Ok(Plan { addresses, scratch, size })
 }
 

@@ -15,9 +15,23 @@ mod trees;
 use std::collections::HashMap;
 
 use crate::error::{CompileError, Result};
-use crate::ir::{DType, Data, Node, Op, Packing};
+use crate::ir::{DType, Data, Node, Op, Operand, Packing};
 #[cfg(test)]
 use crate::ir::{Graph, ValueId};
+
+/// Most multiplications, or similar, that computing the constants of a graph may take.
+pub(crate) const MAX_WORK: usize = 1 << 29;
+
+/// Multiplications, or similar, and reads that computing a node of `len` results takes; `None` where they are too many to count.
+pub(crate) fn work(node: &Node, len: usize) -> Option<usize> {
+    let each = match (&node.op, &node.inputs[..]) {
+        (Op::MatMul { .. }, [a, ..]) => *a.shape.last()?,
+        (Op::Conv { .. }, [_, w, ..]) => w.shape.iter().take(2).product(),
+        _ => 1,
+    };
+    let read = |sum: usize, input: &Operand| sum.checked_add(input.len());
+    node.inputs.iter().try_fold(len.checked_mul(each)?, read)
+}
 
 /// An input of a node: its elements in the order of the view, and its shape.
 #[derive(Debug, Clone)]

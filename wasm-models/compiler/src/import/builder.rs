@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::{Call, types};
 use crate::error::{CompileError, Result};
-use crate::eval;
+use crate::eval::{self, MAX_WORK};
 use crate::ir::{DType, Data, Expr, Graph, Node, Op, Operand, Scalar, Value, ValueId, num_elements};
 
 /// Most dimensions of a tensor.
@@ -11,9 +11,6 @@ pub(crate) const MAX_RANK: usize = 16;
 
 /// Most elements that all constants together may get by being computed.
 const MAX_FOLDED: usize = 1 << 26;
-
-/// Most multiplications, or similar, that computing constants may take.
-const MAX_WORK: usize = 1 << 29;
 
 /// Builds the IR of one graph.
 #[derive(Debug)]
@@ -30,6 +27,8 @@ pub(crate) struct Builder {
     defined: Vec<String>,
     folded: usize,
     work: usize,
+    /// Nodes that were read, those of chosen branches included.
+    pub(super) num_nodes: usize,
 }
 
 impl Builder {
@@ -43,6 +42,7 @@ impl Builder {
             defined: Vec::new(),
             folded: 0,
             work: 0,
+            num_nodes: 0,
         }
     }
 
@@ -130,13 +130,7 @@ impl Builder {
             return None;
         }
         let len = num_elements(shape)?;
-        let work = match &node.op {
-            Op::MatMul { .. } => len.checked_mul(*node.inputs[0].shape.last()?)?,
-            Op::Conv { .. } => len.checked_mul(node.inputs[1].shape[..2].iter().product())?,
-            _ => len,
-        };
-        let read: usize = node.inputs.iter().map(Operand::len).sum();
-        let work = self.work.checked_add(work)?.checked_add(read)?;
+        let work = eval::work(node, len)?.checked_add(self.work)?;
         if self.folded + len > MAX_FOLDED || work > MAX_WORK {
             return None;
         }

@@ -4,6 +4,7 @@
 //! constants, and what only moves numbers becomes a view.
 
 mod attributes;
+mod blocks;
 mod builder;
 mod conv;
 mod elementwise;
@@ -103,6 +104,14 @@ pub(crate) fn import(bytes: &[u8], options: &Options) -> Result<Imported> {
         return Err(CompileError::model(format!("the options give a shape of `{name}`, which is no input")));
     }
     let is_open = !inputs.is_empty() && inputs.iter().all(|input| input.is_open);
+    let other = |input: &&Input| !input.is_open && input.shape.first() != Some(&1);
+    if let (Some(open), Some(other)) = (inputs.iter().find(|input| input.is_open), inputs.iter().find(other)) {
+        return Err(CompileError::model(format!(
+            "input `{}` leaves its first dimension open, but input `{}` has the fixed shape {:?}, \
+             expected rows first in all inputs, or shapes in the options",
+            open.name, other.name, other.shape
+        )));
+    }
     // A file that fixes its batch to one answers row by row.
     let (single, labels) = source.import(1)?;
     let first_is_one = |shape: &[usize]| shape.first() == Some(&1);
@@ -131,6 +140,7 @@ pub(crate) fn import(bytes: &[u8], options: &Options) -> Result<Imported> {
     let mut graphs = Vec::new();
     if is_open {
         let (block, _) = source.import(ROWS_PER_BLOCK)?;
+        blocks::check(&single, &block, ROWS_PER_BLOCK)?;
         crate::passes::rows::check(&block, ROWS_PER_BLOCK)?;
         graphs.push((ROWS_PER_BLOCK, block));
     }
@@ -203,8 +213,8 @@ fn declared_input(input: &onnx::ValueInfo, options: &Options) -> Result<Input> {
     Ok(Input { name: name.clone(), dtype, shape, is_open })
 }
 
-/// Most nodes of a graph.
-const MAX_NODES: usize = 100_000;
+/// Most nodes of a graph, those of chosen branches included: planning takes the square of it.
+pub(crate) const MAX_NODES: usize = 10_000;
 
 /// Most inputs, and most outputs.
 const MAX_PORTS: usize = 1_000;
@@ -309,6 +319,11 @@ fn read<'a>(node: &'a onnx::Node, names: &mut Vec<&'a str>) {
 fn import_nodes(builder: &mut Builder, nodes: &[onnx::Node]) -> Result<()> {
     for node in nodes {
         let Some(last) = node.output.iter().rposition(|name| builder.used.contains(name)) else { continue };
+        builder.num_nodes += 1;
+        if builder.num_nodes.max(builder.graph.nodes.len()) > MAX_NODES {
+            let reason = format!("the model has more than {MAX_NODES} nodes with those of its branches");
+            return Err(CompileError::model(reason));
+        }
         let call = Call::new(node, builder)?;
         let at = |error: CompileError| error.at(&call.name, &node.op_type);
         let outputs = import_node(builder, &call).map_err(at)?;

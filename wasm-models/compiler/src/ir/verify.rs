@@ -8,6 +8,10 @@ use crate::error::{CompileError, Result};
 /// # Errors
 /// Names the pass and the node: the compiler is wrong, not the model.
 pub(crate) fn verify(graph: &Graph, pass: &str) -> Result<()> {
+    check(graph, pass).map_err(CompileError::as_fault)
+}
+
+fn check(graph: &Graph, pass: &str) -> Result<()> {
     let wrong = |node: &Node, reason: String| CompileError::node(&node.name, format!("after `{pass}`: {reason}"));
     let mut known: Vec<bool> = graph.values.iter().map(|value| value.data.is_some()).collect();
     for value in &graph.values {

@@ -59,22 +59,32 @@ impl Geometry {
     /// The segments, or `None` where there are more than [`MAX_SEGMENTS`].
     fn segments(&self) -> Option<Vec<Segment>> {
         let mut segments = Vec::<Segment>::new();
-        for position in 0..self.positions {
+        let mut position = 0;
+        while position < self.positions {
             // Positions of the input relative to the first tap, with the zeros before it.
             let start = position as i128 * self.stride as i128 - self.before as i128;
             let dilation = self.dilation.max(1) as i128;
             // The number of taps that lie before `limit`.
             let below =
                 |limit: i128| ((limit - start).max(0) + dilation - 1).div_euclid(dilation).min(self.taps as i128);
-            let first_tap = below(0) as usize;
-            let taps = (below(self.length as i128) as usize).saturating_sub(first_tap);
+            let limits = [0, self.length as i128];
+            let [first_tap, end] = limits.map(|limit| below(limit) as usize);
+            // The first position where one tap less lies before a limit.
+            let changes =
+                limits.into_iter().zip([first_tap, end]).filter(|(_, taps)| *taps > 0).map(|(limit, taps)| {
+                    let start = limit - (taps as i128 - 1) * dilation + self.before as i128;
+                    (start + self.stride.max(1) as i128 - 1).div_euclid(self.stride.max(1) as i128)
+                });
+            let next = changes.min().unwrap_or(i128::MAX).clamp(position as i128 + 1, self.positions as i128) as usize;
+            let (taps, len) = (end.saturating_sub(first_tap), next - position);
             let number = segments.len();
             match segments.last_mut() {
-                Some(last) if last.first_tap == first_tap && last.taps == taps => last.len += 1,
-                Some(last) if last.taps == 0 && taps == 0 => last.len += 1,
+                Some(last) if last.first_tap == first_tap && last.taps == taps => last.len += len,
+                Some(last) if last.taps == 0 && taps == 0 => last.len += len,
                 _ if number == MAX_SEGMENTS => return None,
-                _ => segments.push(Segment { start: position, len: 1, first_tap, taps }),
+                _ => segments.push(Segment { start: position, len, first_tap, taps }),
             }
+            position = next;
         }
         Some(segments)
     }
@@ -123,7 +133,8 @@ pub(super) fn scratch_bytes(graph: &Graph, node: &Node, packing: Packing) -> usi
     }
     let x = &node.inputs[0];
     let input = geometry.padded().saturating_mul(4 * x.shape[0] * x.shape[2]);
-    weights.saturating_add(input).min(4 * MAX_ELEMENTS)
+    // Whole vectors are read at the end of the copy.
+    weights.saturating_add(input).saturating_add(super::SLACK).min(4 * MAX_ELEMENTS)
 }
 
 pub(super) fn emit(f: &mut Func, cx: &Cx<'_>, node: &Node) -> Result<()> {

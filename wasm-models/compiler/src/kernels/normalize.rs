@@ -4,7 +4,7 @@
 mod tests;
 
 use super::Cx;
-use super::loops::{Strided, merge, nest};
+use super::loops::{Strided, merge, nest, places};
 use super::rows::{Row, across, combined, filled};
 use crate::emit::{At, F32x4, Func, I32};
 use crate::error::{CompileError, Result};
@@ -89,7 +89,16 @@ fn normalize(f: &mut Func, row: Row, target: I32, affine: &[Affine<'_>], epsilon
             affine.get(index).map(|affine: &Affine<'_>| match affine.operand.strides[0] {
                 1 if affine.slack => f.load_f32x4(piece.at(index + 1)),
                 1 => f.load_lanes(piece.at(index + 1), piece.count),
-                _ => f.load_splat(At::from(affine.pointer, 0)),
+                0 => f.load_splat(At::from(affine.pointer, 0)),
+                stride => {
+                    // As far from the first as the place of a contiguous row is, times the stride.
+                    let far = f.op2(piece.pointer(index + 1), affine.pointer, |s| {
+                        s.i32_sub();
+                    });
+                    let pointer = f.indexed(affine.pointer, far, stride as i32);
+                    let places = places(f, pointer, stride * 4, 4 * piece.number, piece.count);
+                    f.gather_f32x4(std::array::from_fn(|lane| places[lane.min(piece.count - 1)]))
+                }
             })
         };
         let (scale, bias) = (load(f, 0), load(f, 1));

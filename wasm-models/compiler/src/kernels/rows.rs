@@ -26,6 +26,11 @@ pub(super) struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// A pointer to the first of the four floats of another contiguous row, in the first piece of an unrolled turn.
+    pub(super) fn pointer(&self, other: usize) -> I32 {
+        self.others[other]
+    }
+
     /// The place of the same four floats of another contiguous row.
     pub(super) fn at(&self, other: usize) -> At {
         At::from(self.others[other], 16 * self.number as u32)

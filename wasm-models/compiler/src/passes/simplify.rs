@@ -10,8 +10,9 @@ const MAX_FOLDED: usize = 1 << 16;
 
 pub(super) fn run(graph: &mut Graph) -> Result<()> {
     let mut editor = Editor::new(graph);
+    let mut work = 0;
     for index in 0..editor.len() {
-        if fold(&mut editor, index) {
+        if fold(&mut editor, index, &mut work) {
             continue;
         }
         for input in 0..editor.node(index).inputs.len() {
@@ -26,8 +27,8 @@ pub(super) fn run(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-/// Computes a node whose inputs are constants.
-fn fold(editor: &mut Editor<'_>, index: usize) -> bool {
+/// Computes a node whose inputs are constants; `spent` is the work for the nodes before.
+fn fold(editor: &mut Editor<'_>, index: usize, spent: &mut usize) -> bool {
     let graph = &*editor.graph;
     let node = editor.node(index);
     let [Some(output)] = node.outputs[..] else { return false };
@@ -39,7 +40,14 @@ fn fold(editor: &mut Editor<'_>, index: usize) -> bool {
     }
     let inputs =
         node.inputs.iter().map(|input| Some(eval::Input { shape: input.shape.clone(), data: graph.constant(input)? }));
+    let work = if node.inputs.iter().all(|input| graph.value(input.value).data.is_some()) {
+        eval::work(node, value.len()).and_then(|work| work.checked_add(*spent))
+    } else {
+        None
+    };
+    let Some(work) = work.filter(|work| *work <= eval::MAX_WORK) else { return false };
     let Some(inputs) = inputs.collect::<Option<Vec<_>>>() else { return false };
+    *spent = work;
     let as_output = eval::Output { dtype: value.dtype, shape: value.shape.clone() };
     let Ok(results) = eval::node(node, &inputs, &[as_output]) else { return false };
     let Some(data) = results.into_iter().next().filter(|data| data.len() == value.len() && data.dtype() == value.dtype)
@@ -287,7 +295,13 @@ fn binary(op: Binary, a: &Expr, b: &Expr) -> Option<Expr> {
                 (Expr::Const(Scalar::F64(x)), Scalar::F64(y)) => Scalar::F64(x * y),
                 _ => return None,
             };
-            Some(Expr::binary(Binary::Mul, (**x).clone(), Expr::Const(product)))
+            // One factor for two must not overflow where they do not, nor lose digits.
+            let is_normal = match product {
+                Scalar::F32(x) => x.is_normal(),
+                Scalar::F64(x) => x.is_normal(),
+                _ => false,
+            };
+            is_normal.then(|| Expr::binary(Binary::Mul, (**x).clone(), Expr::Const(product)))
         }
         _ => None,
     }

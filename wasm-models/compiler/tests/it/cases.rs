@@ -107,6 +107,7 @@ impl Cases {
     fn check_model(&self, case: &Case, model: &[u8], constant: &[String], tolerance: f64) -> End {
         let compiled = match compile(model, &Options::default()) {
             Ok(compiled) => compiled,
+            Err(error) if error.is_fault => return End::Failed(error.to_string()),
             Err(error) => return End::Unsupported(error.reason),
         };
         match self.answers(case, &compiled.wasm, constant, tolerance) {

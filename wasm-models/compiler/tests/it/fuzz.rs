@@ -41,6 +41,7 @@ fn check(onnx: &[u8], options: &Options) -> Result<(), TestCaseError> {
         Ok(Ok(compiled)) => compiled,
         Ok(Err(error)) => {
             prop_assert!(!error.reason.is_empty());
+            prop_assert!(!error.is_fault, "{error}");
             return Ok(());
         }
         Err(panic) => return Err(TestCaseError::fail(format!("panicked: {}", panic_text(&*panic)))),

@@ -231,3 +231,97 @@ fn a_small_file_cannot_ask_for_endless_constants() {
         .output("y");
     assert!(refusal(model).contains("67108864 numbers"));
 }
+
+/// `x` of open rows by 2 numbers, and the number of rows as `n`.
+fn with_rows() -> OnnxModel {
+    OnnxModel::new(17)
+        .input("x", DType::F32, &[None, Some(2)])
+        .constant("zero", &[], &i64s(&[0]))
+        .node("Shape", &["x"], &["shape"], &[])
+        .node("Gather", &["shape", "zero"], &["n"], &[])
+}
+
+#[test]
+fn the_number_of_rows_is_no_number_to_compute_with() {
+    let divided = with_rows()
+        .node("Cast", &["n"], &["float"], &[("to", Attr::Int(1))])
+        .node("Div", &["x", "float"], &["y"], &[])
+        .output("y");
+    assert!(refusal(divided).starts_with("node `y`: the number of rows reaches the numbers of this node"));
+    // The weights are as many rows of a table as `x` has.
+    let chosen = with_rows()
+        .constant("table", &[5], &f32s(&[1.0, 2.0, 3.0, 4.0, 5.0]))
+        .node("Gather", &["table", "n"], &["factor"], &[])
+        .node("Mul", &["x", "factor"], &["y"], &[])
+        .output("y");
+    assert!(refusal(chosen).contains("the number of rows reaches"));
+    let repeated = with_rows()
+        .constant("one", &[1], &i64s(&[1]))
+        .constant("axis", &[1], &i64s(&[0]))
+        .node("Unsqueeze", &["n", "axis"], &["n1"], &[])
+        .node("Concat", &["one", "n1"], &["repeats"], &[("axis", Attr::Int(0))])
+        .node("Tile", &["x", "repeats"], &["y"], &[])
+        .output("y");
+    assert!(refusal(repeated).contains("has shape [4, 8] for 4 rows, expected [4, 2]"));
+    let constant = with_rows()
+        .node("Neg", &["x"], &["y"], &[])
+        .node("Expand", &["n", "shape"], &["rows"], &[])
+        .output("y")
+        .output("rows");
+    assert!(refusal(constant).contains("the number of rows reaches"));
+}
+
+#[test]
+fn constants_may_be_as_many_as_the_rows() {
+    let model = with_rows()
+        .node("ConstantOfShape", &["shape"], &["zeros"], &[])
+        .constant("one", &[], &f32s(&[1.0]))
+        .node("Expand", &["one", "shape"], &["ones"], &[])
+        .constant("bias", &[2], &f32s(&[3.0, 4.0]))
+        .node("Expand", &["bias", "shape"], &["biases"], &[])
+        .node("Add", &["x", "zeros"], &["a"], &[])
+        .node("Mul", &["a", "ones"], &["b"], &[])
+        .node("Add", &["b", "biases"], &["y"], &[])
+        .output("y");
+    let imported = import(&model.bytes(), &Options::default()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(imported.graphs.len(), 2);
+}
+
+#[test]
+fn inputs_are_all_open_or_none() {
+    let model = |second: &[Option<usize>]| {
+        OnnxModel::new(17)
+            .input("x", DType::F32, &[None, Some(2)])
+            .input("z", DType::F32, second)
+            .node("Add", &["x", "z"], &["y"], &[])
+            .output("y")
+    };
+    let reason = refusal(model(&[Some(3), Some(2)]));
+    assert!(
+        reason.contains("`x` leaves its first dimension open, but input `z` has the fixed shape [3, 2]"),
+        "{reason}"
+    );
+    assert!(refusal(model(&[])).contains("input `z`"));
+    assert!(import(&model(&[Some(1), Some(2)]).bytes(), &Options::default()).is_ok());
+    let input_shapes = [("x".to_owned(), vec![3, 2])].into();
+    let options = Options { input_shapes, ..Options::default() };
+    assert!(import(&model(&[Some(3), Some(2)]).bytes(), &options).is_ok());
+}
+
+#[test]
+fn nodes_of_branches_count() {
+    let mut model = onnx::Model::decode(branches("yes").as_slice()).expect("a model");
+    let graph = model.graph.as_mut().expect("a graph");
+    let branch = graph.node.iter_mut().find(|node| node.op_type == "If").expect("an `If`");
+    let inner = branch.attribute[0].g.as_mut().expect("a branch");
+    let template = inner.node[0].clone();
+    inner.node = (0..=MAX_NODES)
+        .map(|index| onnx::Node {
+            input: vec![if index == 0 { "x".into() } else { format!("n{}", index - 1) }],
+            output: vec![if index == MAX_NODES { "inner".into() } else { format!("n{index}") }],
+            ..template.clone()
+        })
+        .collect();
+    let error = import(&model.encode_to_vec(), &Options::default()).expect_err("too many").to_string();
+    assert!(error.contains("more than 10000 nodes"), "{error}");
+}

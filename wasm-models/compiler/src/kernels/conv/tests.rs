@@ -149,6 +149,50 @@ fn a_causal_convolution_has_a_segment_per_tap() {
     assert_eq!(Geometry { taps: 7, dilation: 2, before: 12, ..geometry }.segments(), None);
 }
 
+#[test]
+fn segments_of_any_geometry_are_those_of_each_position() {
+    let mut checked = 0;
+    for (taps, length, dilation, stride) in
+        (0..4).flat_map(|t| (0..7).flat_map(move |l| (1..5).flat_map(move |d| (1..4).map(move |s| (t, l, d, s)))))
+    {
+        for (before, positions) in [(0, 9), (1, 4), (5, 20), (12, 30)] {
+            let geometry = Geometry { stride, dilation, before, groups: 1, taps, length, positions };
+            let Some(segments) = geometry.segments() else { continue };
+            let mut next = 0;
+            for Segment { start, len, first_tap, taps: count } in segments {
+                assert_eq!(start, next);
+                next += len;
+                for position in start..next {
+                    let inside =
+                        |tap: &usize| (before..before + length).contains(&(position * stride + tap * dilation));
+                    let expected: Vec<usize> = (0..taps).filter(inside).collect();
+                    let actual = if count == 0 { vec![] } else { (first_tap..first_tap + count).collect() };
+                    assert_eq!(actual, expected, "{geometry:?} at {position}");
+                    checked += 1;
+                }
+            }
+            assert_eq!(next, positions);
+        }
+    }
+    assert!(checked > 5000, "{checked}");
+}
+
+#[test]
+fn a_long_input_has_few_segments() {
+    let length = 1 << 50;
+    let geometry = Geometry { stride: 1, dilation: 3, before: 3, groups: 1, taps: 2, length, positions: length };
+    let segment = |start, len, first_tap, taps| Segment { start, len, first_tap, taps };
+    assert_eq!(geometry.segments(), Some(vec![segment(0, 3, 1, 1), segment(3, length - 3, 0, 2)]));
+}
+
+#[test]
+fn vectors_may_be_read_behind_the_copy() {
+    let case = Case { taps: 7, dilation: 2, before: 12, ..PLAIN };
+    let (graph, _) = build(&case).expect("it fits");
+    let bytes = super::scratch_bytes(&graph, &graph.nodes[0], Packing::Panels { width: 4 });
+    assert_eq!(bytes, 4 * case.batch * (case.length + 12) * case.inputs + crate::kernels::SLACK);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 

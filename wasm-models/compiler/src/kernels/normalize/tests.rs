@@ -30,3 +30,22 @@ fn a_single_number_becomes_the_bias() {
     ];
     Case::new(Op::Normalize { epsilon: 1e-5 }, sources, DType::F32, &[2, 1]).check(1e-6, "one");
 }
+
+#[test]
+fn scale_and_bias_may_be_views() {
+    for size in [1, 3, 4, 7, 9, 16, 33] {
+        let wide = || Data::F32(numbers(2 * size + 1));
+        let back = move |x: crate::ir::Operand| x.sliced(0, 2 * size, -2, size);
+        let every_second = move |x: crate::ir::Operand| x.sliced(0, 1, 2, size);
+        for is_constant in [false, true] {
+            let source = |source: Source| if is_constant { source.constant() } else { source };
+            let sources = vec![
+                Source::whole(Data::F32(numbers(3 * size)), &[3, size]),
+                source(Source::view(wide(), &[2 * size + 1], back)),
+                source(Source::view(wide(), &[2 * size + 1], every_second)),
+            ];
+            let case = Case::new(Op::Normalize { epsilon: 1e-5 }, sources, DType::F32, &[3, size]);
+            case.check(1e-6, &format!("{size} {is_constant}"));
+        }
+    }
+}

@@ -193,6 +193,9 @@ fn into_product(editor: &mut Editor<'_>, index: usize) -> Result<()> {
         for (at, number) in numbers.iter_mut().enumerate() {
             *number = (f64::from(*number) * affine.scale[at % width % affine.scale.len()]) as f32;
         }
+        if !numbers.iter().all(|number| number.is_finite()) {
+            return Ok(());
+        }
         let full = weights.shape.clone();
         let constant = editor.add_constant(&format!("{name}.weights"), &one.shape[batch..], Data::F32(numbers))?;
         let Some(constant) = constant.broadcast(&full) else { return Ok(()) };

@@ -1,7 +1,7 @@
 use super::super::dump::text;
 use super::super::testing::{Net, assert_close};
 use super::*;
-use crate::ir::{Binary, DType, Expr, Op, Operand, Reduction, Unary};
+use crate::ir::{Binary, DType, Data, Expr, Op, Operand, Reduction, Unary};
 
 fn fused(net: Net, outputs: &[&Operand]) -> Graph {
     let before = net.outputs(outputs);
@@ -197,4 +197,22 @@ fn a_map_of_a_comparison_stays_behind_the_product() {
     let expr = Expr::binary(Binary::Less, Expr::Input(0), Expr::f32(0.0));
     let y = net.node(Op::Map(expr), &[&y], DType::Bool, &[2, 3]);
     assert_eq!(fused(net, &[&y]).nodes.len(), 2);
+}
+
+#[test]
+fn factors_that_make_weights_infinite_stay() {
+    let scaled = |weight: f32| {
+        let mut net = Net::default();
+        let x = net.input(&[2, 3]);
+        let w = net.constant(&[3, 2], vec![weight; 6]);
+        let factor = net.constant(&[1], vec![1e30]);
+        let y = net.matmul(&x, &w);
+        let y = net.binary(Binary::Mul, &y, &factor);
+        let mut graph = net.outputs(&[&y]);
+        run(&mut graph).expect("fuses");
+        graph
+    };
+    let weights = |graph: &Graph| graph.constant(&graph.nodes[0].inputs[1]);
+    assert_eq!(weights(&scaled(2.0)), Some(Data::F32(vec![2e30; 6])));
+    assert_eq!(weights(&scaled(1e20)), Some(Data::F32(vec![1e20; 6])));
 }

@@ -113,3 +113,37 @@ fn outputs_that_copy_are_written_directly() {
     let after = simplified(net, &[&y, &y]);
     assert_eq!(after.nodes.len(), 2);
 }
+
+#[test]
+fn factors_are_joined_where_their_product_is_normal() {
+    let of = |a: f32, b: f32| {
+        let mut net = Net::default();
+        let x = net.input(&[2, 3]);
+        let (a, b) = (net.constant(&[1], vec![a]), net.constant(&[1], vec![b]));
+        let y = net.binary(Binary::Mul, &x, &a);
+        let y = net.binary(Binary::Mul, &y, &b);
+        let mut graph = net.outputs(&[&y]);
+        run(&mut graph).expect("simplifies");
+        super::super::fuse::run(&mut graph).expect("fuses");
+        text(&graph)
+    };
+    assert!(of(2.0, 3.0).contains("a * 6.0"), "{}", of(2.0, 3.0));
+    for (a, b) in [(1e30, 1e30), (1e-30, 1e-30), (1e-20, 1e-20)] {
+        let text = of(a, b);
+        assert_eq!(text.matches('*').count(), 2, "{text}");
+    }
+}
+
+#[test]
+fn constants_that_take_too_long_stay_nodes() {
+    let (rows, depth) = (1 << 10, 1 << 10);
+    let mut net = Net::default();
+    let x = net.input(&[rows, rows]);
+    let (a, b) =
+        (net.constant(&[rows, depth], vec![0.0; rows * depth]), net.constant(&[depth, rows], vec![0.0; rows * depth]));
+    let product = net.matmul(&a, &b);
+    let y = net.add(&x, &product);
+    let mut graph = net.outputs(&[&y]);
+    run(&mut graph).expect("simplifies");
+    assert_eq!(graph.nodes.len(), 2, "{}", text(&graph));
+}
