@@ -87,30 +87,28 @@ fn is_same(single: &Graph, one: &Node, block: &Graph, many: &Node, rows: usize, 
     outputs && views && same_constants(single, one, block, many, is_map)
 }
 
-/// A view of a constant, and its numbers.
-type Constant<'a> = (&'a Operand, &'a Arc<Data>);
+/// A view of a constant without what repeats, and its numbers.
+type Constant<'a> = (Operand, &'a Arc<Data>);
 
 /// Whether two nodes read the same constants, but for repetition. Those of an element by element expression may lie in another
 /// order, and may be part of the expression.
 fn same_constants(single: &Graph, one: &Node, block: &Graph, many: &Node, is_map: bool) -> bool {
     fn constants<'a>(graph: &'a Graph, node: &'a Node) -> Vec<Constant<'a>> {
-        let data = |input: &'a Operand| graph.value(input.value).data.as_ref().map(|data| (input, data));
+        let once = |input: &Operand| {
+            let mut view = input.clone();
+            let repeated = view.shape.iter_mut().zip(&view.strides).filter(|(size, step)| **size > 1 && **step == 0);
+            repeated.for_each(|(size, _)| *size = 1);
+            view
+        };
+        let data = |input: &Operand| graph.value(input.value).data.as_ref().map(|data| (once(input), data));
         node.inputs.iter().filter_map(data).collect()
     }
     let (a, b) = (constants(single, one), constants(block, many));
     let is_equal = |(a, b): (&Constant<'_>, &Constant<'_>)| {
         let same_view = (a.0.offset, &a.0.shape, &a.0.strides) == (b.0.offset, &b.0.shape, &b.0.strides);
-        (same_view && Arc::ptr_eq(a.1, b.1)) || (a.0.shape == b.0.shape && read(a.0, a.1) == read(b.0, b.1))
+        (same_view && Arc::ptr_eq(a.1, b.1)) || (a.0.shape == b.0.shape && read(&a.0, a.1) == read(&b.0, b.1))
     };
-    let numbers = |(operand, data): &Constant<'_>| -> BTreeSet<u64> {
-        let once: Vec<usize> = operand
-            .shape
-            .iter()
-            .zip(&operand.strides)
-            .map(|(size, step)| if *step == 0 { 1.min(*size) } else { *size })
-            .collect();
-        read(&Operand { shape: once, ..(*operand).clone() }, data).into_iter().collect()
-    };
+    let numbers = |(view, data): &Constant<'_>| -> BTreeSet<u64> { read(view, data).into_iter().collect() };
     if !is_map {
         let repeats = |(a, b): (&Constant<'_>, &Constant<'_>)| {
             is_equal((a, b)) || (a.0.shape != b.0.shape && numbers(a) == numbers(b))
