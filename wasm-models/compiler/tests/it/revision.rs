@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::cases::Cases;
 
 /// The revision, and SHA-256 over the modules of all models below.
-const PINNED: (u32, &str) = (1, "");
+const PINNED: (u32, &str) = (1, "ad8e19f15664e4f60a5479bfa70db99c746c76b569e232c0b14df23f6435e35b");
 
 #[test]
 fn other_modules_are_another_revision() {
@@ -30,7 +30,7 @@ fn other_modules_are_another_revision() {
             }
         }
     }
-    assert!(num_modules > 1000, "{num_modules} modules of {} models", models.len());
+    assert!(num_modules > 800, "{num_modules} modules of {} models", models.len());
     let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let (revision, pinned) = PINNED;
     assert_eq!(
