@@ -111,7 +111,8 @@ async fn several_build_one_version_at_once() {
         for built in [auto, native, wasm] {
             built.unwrap();
         }
-        (first.unwrap(), second.unwrap());
+        first.unwrap();
+        second.unwrap();
         platform.deliver(Order::Shuffled(seed)).await;
         invariants::check(&platform, &format!("seed {seed}")).await;
         // Upkeep never undoes what an operator asked for.
