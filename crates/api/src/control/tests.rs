@@ -22,7 +22,7 @@ fn empty_reasons_are_replaced_and_long_ones_refused() {
 #[test]
 fn the_document_has_every_route() {
     let document = ControlApi::openapi();
-    assert_eq!(document.paths.paths.len(), 36);
+    assert_eq!(document.paths.paths.len(), 37);
     assert!(document.paths.paths.contains_key("/api/v2/models/{model}/versions/{version}/deploy"));
 }
 

@@ -23,6 +23,8 @@ const TIMED_CALLS: usize = 60;
 /// Slow models are timed fewer times, but at least so often.
 const LEAST_TIMED_CALLS: usize = 5;
 const TIMED_FOR: Duration = Duration::from_millis(400);
+/// A call that was late is tried so often.
+const ATTEMPTS: usize = 3;
 
 /// What a trial found.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub(super) struct Subject<'a> {
 /// Compiles the model, compares the engines on fixed inputs, measures both and chooses.
 ///
 /// # Errors
-/// `Invalid` where neither engine can run the model; what may go better another time, such as a call that took too long: a
+/// `Invalid` where neither engine can run the model; what may go better another time where it cannot be compiled or loaded now: a
 /// build is for good.
 pub(super) fn run(
     subject: &Subject<'_>,
@@ -86,20 +88,18 @@ pub(super) fn run(
             return Ok((Outcome { engine: WASM, ground: EngineGround::Alone, reason, benchmark: None }, files));
         }
     };
-    let max_difference = match greatest_difference(manifest, &*native, &*wasm) {
+    let max_difference = match patiently(|| greatest_difference(manifest, &*native, &*wasm)) {
         Ok(difference) if difference <= TOLERANCE => difference,
         Ok(difference) => {
             let reason =
                 format!("outputs differ by {difference:.1e} of their scale, at most {TOLERANCE:.0e} is accepted");
             return Ok((Outcome::native(EngineGround::Differs, reason), files));
         }
-        Err(error) if error.is_retryable() => return Err(error),
-        Err(error) => return Ok((Outcome::native(EngineGround::Differs, error.chain()), files)),
+        Err(error) => return Ok((failed(&error), files)),
     };
-    let (native, wasm) = match times(manifest, &*native, &*wasm) {
+    let (native, wasm) = match patiently(|| times(manifest, &*native, &*wasm)) {
         Ok(times) => times,
-        Err(error) if error.is_retryable() => return Err(error),
-        Err(error) => return Ok((Outcome::native(EngineGround::Differs, error.chain()), files)),
+        Err(error) => return Ok((failed(&error), files)),
     };
     let benchmark = Benchmark { max_difference, native, wasm };
     let measured = format!(
@@ -113,6 +113,23 @@ pub(super) fn run(
         _ => (WASM, EngineGround::Override, format!("an operator asked for it; {measured}")),
     };
     Ok((Outcome { engine, ground, reason, benchmark: Some(benchmark) }, files))
+}
+
+/// The compiled model is wrong, or always too slow for its deadline.
+fn failed(error: &Error) -> Outcome {
+    let ground = if error.is_retryable() { EngineGround::Refused } else { EngineGround::Differs };
+    Outcome::native(ground, error.chain())
+}
+
+/// Tries again what may only have been late: a busy machine is no reason for a verdict, but a model that is always too slow is.
+fn patiently<T>(work: impl Fn() -> Result<T>) -> Result<T> {
+    for _ in 1..ATTEMPTS {
+        match work() {
+            Err(error) if error.is_retryable() => {}
+            done => return done,
+        }
+    }
+    work()
 }
 
 /// Compiles the model of a package.
