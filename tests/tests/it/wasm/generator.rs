@@ -137,7 +137,15 @@ impl Generator {
             7 | 8 => self.recurrent(from, choose),
             9 => {
                 let axis = 1 + choose.below(from.rank()) as i64;
-                if from.rank() == 0 { None } else { same(self.graph.softmax(x, axis)) }
+                if from.rank() == 0 {
+                    return None;
+                }
+                // tract moves the steps of a later Slice or Conv before a Softmax along the same axis, which changes its sums. Not where
+                // there is a second reader.
+                let softmax = self.graph.softmax(x, axis);
+                let axes = self.ints(&[axis]);
+                let sum = self.one("ReduceSum", &[softmax, axes], &[]);
+                same(self.one("Mul", &[softmax, sum], &[]))
             }
             10 => {
                 let last = *shape.last()?;
